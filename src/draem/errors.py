@@ -1,0 +1,140 @@
+"""Every error that draem raises on purpose.
+
+Each says what was expected, what came instead and what to do about it::
+
+    DraemError
+    ├── InputError                what the caller gave cannot be used
+    │   ├── ImageError            a file is not an image that draem can read
+    │   ├── DatasetError          a folder does not hold what its use needs
+    │   ├── TextureError          a texture folder does not hold textures
+    │   ├── ImageSizeError        a size does not suit the network
+    │   ├── RecipeError           an option is unknown or out of range
+    │   └── ModelFileError        a file is not a model that draem can read
+    ├── OutputError               a result cannot be written
+    │   └── RunExistsError        a run would overwrite an earlier one
+    ├── MissingDependencyError    an optional part of draem is not installed
+    └── TrainingError             training cannot go on
+        └── TrainingInterrupted   the user stopped it; it can be resumed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class DraemError(Exception):
+    """The base of every error that draem raises on purpose.
+
+    Args:
+        problem: What is wrong, as one clause without a full stop.
+        path: The file or folder concerned.
+        expected: What would have been right.
+        found: What was there instead.
+        hint: What to do about it, as one sentence without a full stop.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        path: str | Path | None = None,
+        expected: str | None = None,
+        found: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.path = Path(path) if path is not None else None
+        self.expected = expected
+        self.found = found
+        self.hint = hint
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        head = f"{self.path}: {self.problem}" if self.path is not None else self.problem
+        sentences = [head]
+        if self.expected is not None:
+            sentences.append(f"Expected {self.expected}")
+        if self.found is not None:
+            sentences.append(f"Found {self.found}")
+        if self.hint is not None:
+            sentences.append(self.hint)
+        return "".join(_ended(sentence) for sentence in sentences).rstrip()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        keywords = {
+            "path": self.path,
+            "expected": self.expected,
+            "found": self.found,
+            "hint": self.hint,
+        }
+        return _rebuild, (type(self), self.problem, keywords)
+
+
+def _ended(sentence: str) -> str:
+    """With its full stop and a space, unless it ends with a mark, or a new line, of its own."""
+    if sentence.endswith("\n"):
+        return sentence
+    return f"{sentence} " if sentence.endswith((".", "?", "!")) else f"{sentence}. "
+
+
+def _rebuild(
+    kind: type[DraemError], problem: str, keywords: dict[str, str | Path | None]
+) -> DraemError:
+    return kind(problem, **keywords)  # type: ignore[arg-type]
+
+
+class InputError(DraemError):
+    """What the caller gave cannot be used."""
+
+
+class ImageError(InputError):
+    """A file is not an image that draem can read."""
+
+
+class DatasetError(InputError):
+    """A folder does not hold what its use needs."""
+
+
+class TextureError(InputError):
+    """A texture folder does not hold usable textures."""
+
+
+class ImageSizeError(InputError):
+    """An image size does not suit the network."""
+
+
+class RecipeError(InputError):
+    """A recipe or an option is unknown or out of range."""
+
+
+class ModelFileError(InputError):
+    """A file is not a model that draem can read."""
+
+
+class OutputError(DraemError):
+    """A result cannot be written."""
+
+
+class RunExistsError(OutputError):
+    """A run would overwrite an earlier one."""
+
+
+class MissingDependencyError(DraemError):
+    """An optional part of draem is not installed."""
+
+
+class TrainingError(DraemError):
+    """Training cannot go on."""
+
+
+class TrainingInterrupted(TrainingError):
+    """The user stopped the training; the run can be resumed."""
+
+
+def list_problems(problems: Sequence[DraemError], limit: int = 20) -> str:
+    """One line a problem, the first `limit` of them, and how many more there are."""
+    lines = [f"  {problem}" for problem in problems[:limit]]
+    if len(problems) > limit:
+        lines.append(f"  and {len(problems) - limit} more")
+    return "\n".join(lines)

@@ -1,0 +1,78 @@
+"""Writing files so that a crash leaves either the old file or the new one, never half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from draem.errors import OutputError
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make a folder and its parents where they are missing.
+
+    Raises:
+        OutputError: The folder cannot be made.
+    """
+    folder = Path(path)
+    with _explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write a whole file under a temporary name, then rename it.
+
+    Raises:
+        OutputError: The disk is full, the folder is missing or may not be written.
+    """
+    target = Path(path)
+    with replacing(target) as temporary:
+        temporary.write_bytes(data)
+    return target
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file as UTF-8, whole or not at all.
+
+    Of a file's name that is not Unicode, the bytes are written as escapes.
+
+    Raises:
+        OutputError: The disk is full, the folder is missing or may not be written.
+    """
+    return write_bytes(path, text.encode(errors="backslashreplace"))
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside `target`; on success it takes the target's place.
+
+    Raises:
+        OutputError: The disk is full, the folder is missing or may not be written, or the target
+            is a folder or a device.
+    """
+    # 50 characters are 200 bytes at most, clear of the limit of 255 a name.
+    temporary = target.parent / f".{target.name[:50]}.{os.urandom(8).hex()}"
+    with _explained(target):
+        if target.exists() and not target.is_file():
+            raise OutputError("is a folder or a device, which cannot be replaced", path=target)
+        temporary.touch(exist_ok=False)
+        try:
+            yield temporary
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot be written ({error.strerror or error})",
+            path=path,
+            hint="Choose a folder that can be written and has room",
+        ) from error
