@@ -1,0 +1,72 @@
+"""Anomaly maps as colours, on one fixed scale, so that pictures of different parts compare."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_STRONGEST = 0.8
+_OUTLINE_SHARE = 1 / 400
+
+
+def heat(anomaly_map: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Colour an anomaly map: dark at 0, then blue, green and yellow, to red at 1.
+
+    Args:
+        anomaly_map: Values, (H, W), float32; those outside [0, 1] are clipped.
+
+    Returns:
+        RGB pixels, (H, W, 3), uint8.
+    """
+    levels = np.rint(np.clip(anomaly_map, 0, 1) * np.float32(255)).astype(np.uint8)
+    colored = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)  # BGR, (H, W, 3)
+    return np.ascontiguousarray(colored[..., ::-1], dtype=np.uint8)
+
+
+def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Lay the colours of `heat` over an image.
+
+    Where the map is 0 the image shows untouched; opacity grows with the map up to 0.5 and stays
+    there, so that some of the defect shows through.
+
+    Args:
+        image: RGB pixels, (H, W, 3), uint8.
+        anomaly_map: Values, (H, W), float32; those outside [0, 1] are clipped.
+
+    Returns:
+        RGB pixels, (H, W, 3), uint8.
+    """
+    opacity = np.float32(_STRONGEST) * np.clip(2 * anomaly_map, 0, 1)[..., None]  # (H, W, 1)
+    mixed = image * (1 - opacity) + heat(anomaly_map) * opacity
+    return np.rint(mixed).astype(np.uint8)
+
+
+def outline(
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    color: tuple[int, int, int] = (255, 32, 32),
+) -> NDArray[np.uint8]:
+    """Draw a line around every region of a mask, as thick as suits the image's size.
+
+    The line runs outside the regions, so that it hides no part of a small defect; at the edge of
+    the image, where there is no outside, it runs inside.
+
+    Args:
+        image: RGB pixels, (H, W, 3), uint8; left as they are.
+        mask: True inside the regions, (H, W).
+        color: The line's RGB colour.
+
+    Returns:
+        RGB pixels, (H, W, 3), uint8.
+    """
+    thickness = max(1, round(max(mask.shape) * _OUTLINE_SHARE))
+    side = 2 * thickness + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    grown = np.asarray(cv2.dilate(mask.astype(np.uint8), disc), dtype=bool)
+    kept = np.zeros_like(mask)
+    inner = slice(thickness, -thickness)
+    kept[inner, inner] = mask[inner, inner]
+    drawn = image.copy()
+    drawn[grown & ~kept] = color
+    return drawn

@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from draem.datasets.layout import (
+    Category,
+    Sample,
+    find_images,
+    gather_images,
+    read_category,
+    read_normal_images,
+    read_test_samples,
+)
+from draem.errors import DatasetError
+
+Draw = Callable[..., Path]
+
+
+@pytest.fixture
+def draw(tmp_path: Path) -> Draw:
+    """Writes a small grey image under the test's folder."""
+
+    def write(name: str, size: tuple[int, int] = (20, 16)) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", size).save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def category(tmp_path: Path, draw: Draw) -> Path:
+    for name in ("000", "001", "002"):
+        draw(f"train/good/{name}.png")
+    for name in ("000", "001"):
+        draw(f"test/good/{name}.png")
+        draw(f"test/scratch/{name}.png")
+        draw(f"ground_truth/scratch/{name}_mask.png")
+    draw("test/dent/000.png")
+    draw("ground_truth/dent/000_mask.png")
+    return tmp_path
+
+
+def names(paths: tuple[Path, ...], root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in paths]
+
+
+def test_images_are_found_in_one_order_and_hidden_ones_passed_over(tmp_path, draw):
+    for name in ("b.png", "a.JPG", "B.bmp", "10.webp", "9.tif", "sub/c.tiff", "sub/a.png"):
+        draw(name)
+    for name in ("._b.png", ".hidden.png", ".cache/x.png", "sub/._c.png"):
+        draw(name)
+    for name in ("notes.txt", "Thumbs.db", "sub/list.csv"):
+        (tmp_path / name).touch()
+
+    direct = ["10.webp", "9.tif", "B.bmp", "a.JPG", "b.png"]
+    assert names(find_images(tmp_path), tmp_path) == direct
+    assert names(find_images(str(tmp_path), recursive=True), tmp_path) == [
+        *direct,
+        "sub/a.png",
+        "sub/c.tiff",
+    ]
+
+
+def test_a_hidden_folder_named_on_purpose_is_searched(tmp_path, draw):
+    draw(".data/a.png")
+
+    assert names(find_images(tmp_path / ".data", recursive=True), tmp_path) == [".data/a.png"]
+
+
+def test_links_to_files_and_folders_are_followed_and_loops_end(tmp_path, draw):
+    elsewhere = draw("elsewhere/a.png")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link.png").symlink_to(elsewhere)
+    (root / "folder").symlink_to(elsewhere.parent)
+    (root / "again").symlink_to(root)
+
+    assert names(find_images(root, recursive=True), root) == ["folder/a.png", "link.png"]
+
+
+def test_a_link_to_nothing_is_kept_for_the_decoder_to_name(tmp_path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
+
+    assert names(find_images(tmp_path), tmp_path) == ["a.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(DatasetError, match="cannot be read") as raised:
+        find_images(tmp_path / "missing")
+
+    assert raised.value.path == tmp_path / "missing"
+
+
+def test_normal_images_of_a_category(category):
+    found = read_normal_images(category)
+
+    assert names(found, category) == [f"train/good/00{i}.png" for i in range(3)]
+
+
+def test_normal_images_directly_in_a_folder(tmp_path, draw):
+    for name in ("b.png", "a.png", "older/c.png"):
+        draw(name)
+
+    assert names(read_normal_images(tmp_path), tmp_path) == ["a.png", "b.png"]
+
+
+def test_normal_images_in_folders_of_a_folder(tmp_path, draw):
+    for name in ("monday/b.png", "sunday/a.png", "monday/late/a.png"):
+        draw(name)
+
+    expected = ["monday/b.png", "monday/late/a.png", "sunday/a.png"]
+    assert names(read_normal_images(str(tmp_path)), tmp_path) == expected
+
+
+def test_the_train_folder_of_a_category_may_be_named(category):
+    assert len(read_normal_images(category / "train")) == 3
+    assert len(read_normal_images(category / "train" / "good")) == 3
+
+
+def test_normal_images_from_nothing(tmp_path, draw):
+    image = draw("somewhere/a.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "papers" / "old").mkdir(parents=True)
+    (tmp_path / "papers" / "a.txt").touch()
+    (tmp_path / "papers" / "old" / "b.gif").touch()
+    (tmp_path / "category" / "train" / "good").mkdir(parents=True)
+    expected = {
+        tmp_path / "missing": "does not exist. Expected a folder of images of good parts",
+        image: "is not a folder",
+        tmp_path / "empty": "holds no images.*Found an empty folder",
+        tmp_path / "papers": r"holds no images.*\.bmp, .*\.webp.*Found 2 other files",
+        tmp_path / "category": r"train/good: holds no images",
+    }
+    for path, problem in expected.items():
+        with pytest.raises(DatasetError, match=problem) as raised:
+            read_normal_images(path)
+        assert str(raised.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("folder", ["test", "ground_truth", "Test"])
+@pytest.mark.parametrize("beside", ["train/a.png", "a.png", "train/ok/a.png"])
+def test_a_category_without_train_good_is_not_swept(tmp_path, draw, folder, beside):
+    draw(f"{folder}/scratch/a.png")
+    draw(beside)
+
+    with pytest.raises(DatasetError, match="no train/good, so anomalous images might") as raised:
+        read_normal_images(tmp_path)
+
+    assert raised.value.path == tmp_path
+
+
+def test_an_empty_test_folder_is_a_warning_sign_too(tmp_path, draw):
+    (tmp_path / "test").mkdir()
+    draw("train/a.png")
+
+    with pytest.raises(DatasetError, match="a folder `test`"):
+        read_normal_images(tmp_path)
+
+
+def test_a_folder_of_categories_is_not_swept(tmp_path, draw):
+    for product in ("bottle", "cable"):
+        draw(f"{product}/train/good/a.png")
+        draw(f"{product}/test/dent/a.png")
+
+    with pytest.raises(DatasetError, match=r"a folder `test`.*or one category"):
+        read_normal_images(tmp_path)
+
+
+def test_good_beside_other_folders_is_not_swept(category):
+    with pytest.raises(DatasetError, match="a folder `dent` beside `good`") as raised:
+        read_normal_images(category / "test")
+
+    assert raised.value.path == category / "test"
+
+
+def test_samples_of_a_category(category):
+    samples = read_test_samples(category)
+
+    truth = category / "ground_truth"
+    test = category / "test"
+    assert samples == (
+        Sample(test / "dent/000.png", 1, "dent", truth / "dent/000_mask.png"),
+        Sample(test / "good/000.png", 0, "normal", None),
+        Sample(test / "good/001.png", 0, "normal", None),
+        Sample(test / "scratch/000.png", 1, "scratch", truth / "scratch/000_mask.png"),
+        Sample(test / "scratch/001.png", 1, "scratch", truth / "scratch/001_mask.png"),
+    )
+
+
+def test_a_whole_category(category):
+    expected = Category(category, read_normal_images(category), read_test_samples(category))
+
+    assert read_category(str(category)) == expected
+
+
+@pytest.mark.parametrize(
+    "mask", ["007_mask.png", "007.png", "007_mask.bmp", "007.tif", "007_mask.PNG"]
+)
+def test_masks_are_found_under_every_accepted_name(tmp_path, draw, mask):
+    draw("test/dent/007.jpg")
+    path = draw(f"ground_truth/dent/{mask}")
+    draw("ground_truth/dent/008_mask.png")
+
+    assert [sample.mask for sample in read_test_samples(tmp_path)] == [path]
+
+
+def test_the_mvtec_name_wins(tmp_path, draw):
+    draw("test/dent/007.png")
+    for name in ("007.png", "007_mask.bmp", "007_mask.png"):
+        draw(f"ground_truth/dent/{name}")
+
+    assert read_test_samples(tmp_path)[0].mask == tmp_path / "ground_truth/dent/007_mask.png"
+
+
+def test_only_good_or_only_anomalous_images_are_allowed(tmp_path, draw):
+    draw("one/test/good/a.png")
+    draw("two/test/dent/a.png")
+    draw("two/ground_truth/dent/a_mask.png")
+    draw("three/test/normal/a.png")
+
+    assert [s.label for s in read_test_samples(tmp_path / "one")] == [0]
+    assert [s.label for s in read_test_samples(tmp_path / "two")] == [1]
+    assert [s.defect for s in read_test_samples(tmp_path / "three")] == ["normal"]
+
+
+def test_all_problems_are_listed_in_one_error(category, draw):
+    draw("test/scratch/002.png")
+    draw("test/scratch/003.png")
+    draw("ground_truth/scratch/003_mask.png", size=(20, 17))
+    draw("test/scratch/004.png")
+    (category / "ground_truth/scratch/004_mask.png").write_text("no image")
+    draw("test/stain/000.png")
+    draw("test/stain/001.png")
+    draw("test/loose.png")
+
+    with pytest.raises(DatasetError) as raised:
+        read_test_samples(category)
+
+    lines = str(raised.value).splitlines()
+    assert lines[0].startswith(f"{category}: the test images have 5 problems")
+    wanted = [
+        ("test/loose.png", "lies directly in `test`"),
+        ("test/scratch/002.png", "has no mask. Expected", "ground_truth/scratch/002_mask.png"),
+        ("ground_truth/scratch/003_mask.png", "another size", "Expected 20x16", "Found 20x17"),
+        ("ground_truth/scratch/004_mask.png", "is not an image"),
+        ("ground_truth/stain", "the masks of 2 images in test/stain are missing", "test/good"),
+    ]
+    assert len(lines) == 1 + len(wanted)
+    for line, parts in zip(lines[1:], wanted, strict=True):
+        assert all(part in line for part in parts), line
+        assert line.endswith(".")
+        assert not line.endswith("..")
+
+
+def test_a_mask_is_compared_with_the_upright_image(tmp_path, draw):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = draw("test/dent/a.jpg")
+    Image.new("L", (30, 20)).save(image, exif=exif)
+    draw("ground_truth/dent/a_mask.png", size=(20, 30))
+
+    assert len(read_test_samples(tmp_path)) == 1
+
+
+def test_test_images_from_nothing(tmp_path, draw):
+    image = draw("normal/a.png")
+    (tmp_path / "empty" / "test").mkdir(parents=True)
+    (tmp_path / "hollow" / "test" / "good").mkdir(parents=True)
+    draw("hidden/test/.cache/a.png")
+    expected = {
+        tmp_path / "missing": "does not exist.*test/good and test/<defect>",
+        image: "is not a folder",
+        tmp_path / "normal": "there is no folder `test` in it. Expected test/good",
+        tmp_path / "empty": "test: holds no test images. Expected test/good",
+        tmp_path / "hollow": "test: holds no test images",
+        tmp_path / "hidden": "test: holds no test images",
+    }
+    for path, problem in expected.items():
+        with pytest.raises(DatasetError, match=problem) as raised:
+            read_test_samples(path)
+        assert str(raised.value).startswith(str(path))
+
+
+def test_gathering_keeps_the_order_named_and_drops_duplicates(tmp_path, draw, monkeypatch):
+    for name in ("z.png", "a.png", "box/b.png", "box/deep/c.png"):
+        draw(name)
+    (tmp_path / "raw.data").touch()
+    monkeypatch.chdir(tmp_path)
+
+    found = gather_images(["z.png", Path("box"), tmp_path / "z.png", "raw.data", "box/../a.png"])
+
+    assert [path.as_posix() for path in found] == [
+        "z.png",
+        "box/b.png",
+        "box/deep/c.png",
+        "raw.data",
+        "box/../a.png",
+    ]
+    assert gather_images([".", "a.png"]) == find_images(".", recursive=True)
+    assert gather_images([]) == ()
+
+
+def test_gathering_keeps_links_apart(tmp_path, draw):
+    image = draw("a.png")
+    (tmp_path / "b.png").symlink_to(image)
+
+    assert names(gather_images([tmp_path]), tmp_path) == ["a.png", "b.png"]
+
+
+def test_gathering_from_nothing(tmp_path):
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(DatasetError, match=r"gone\.png: does not exist"):
+        gather_images([tmp_path / "gone.png"])
+    with pytest.raises(DatasetError, match="empty: holds no images"):
+        gather_images([tmp_path / "empty"])
