@@ -1,0 +1,1 @@
+"""Folders of images as samples, and images decoded once for training."""

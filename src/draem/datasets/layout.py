@@ -1,0 +1,266 @@
+"""Which image files a folder holds, and what each of them is for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from draem.errors import DatasetError, DraemError, ImageError, list_problems
+from draem.imaging.decode import IMAGE_SUFFIXES, is_image_path, read_size
+
+NORMAL = "normal"
+
+_LAYOUT = "test/good and test/<defect>, with masks as ground_truth/<defect>/<name>_mask.png"
+_GOOD = ("good", NORMAL)
+_NOT_FOR_TRAINING = ("test", "ground_truth")
+_MASK_SUFFIXES = (".png", *(suffix for suffix in IMAGE_SUFFIXES if suffix != ".png"))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One test image.
+
+    Attributes:
+        image: Its file.
+        label: 0 normal, 1 anomalous.
+        defect: The defect's name, which is its folder's; "normal" where there is none.
+        mask: The file that marks its defect pixels; None for a normal image.
+    """
+
+    image: Path
+    label: int
+    defect: str
+    mask: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """One product in MVTec layout.
+
+    Attributes:
+        root: Its folder.
+        train: The normal images to learn from.
+        test: The labelled images to measure with.
+    """
+
+    root: Path
+    train: tuple[Path, ...]
+    test: tuple[Sample, ...]
+
+
+def find_images(folder: str | Path, recursive: bool = False) -> tuple[Path, ...]:
+    """Find the image files in a folder, in the same order on every machine.
+
+    Hidden files and folders, whose names begin with a full stop, are passed over.
+
+    Args:
+        folder: Where to look.
+        recursive: Whether to look in its folders too.
+
+    Raises:
+        DatasetError: The folder is missing or may not be read.
+    """
+    folder = Path(folder)
+    found = (path for path in _files(folder, recursive) if is_image_path(path))
+    return tuple(sorted(found, key=lambda path: path.relative_to(folder).parts))
+
+
+def read_normal_images(root: str | Path) -> tuple[Path, ...]:
+    """Find the normal images to learn from.
+
+    Args:
+        root: A category in MVTec layout (`train/good`), or a folder of normal images: those
+            directly in it or, where there are none, those in its folders.
+
+    Raises:
+        DatasetError: The folder is missing or holds no images, or it seems to hold anomalous
+            images too, which would be learned as normal.
+    """
+    root = _existing_folder(root, "a folder of images of good parts")
+    good = root / "train" / "good"
+    if good.is_dir():
+        return _some(good, find_images(good))
+    images = find_images(root) or find_images(root, recursive=True)
+    _refuse_mixed_folders(root, images)
+    return _some(root, images)
+
+
+def read_test_samples(root: str | Path) -> tuple[Sample, ...]:
+    """Find the test images of a category in MVTec layout, with their labels and masks.
+
+    Images in `test/good` (or `test/normal`) are normal, those in every other folder of `test`
+    anomalous. Either kind may be missing.
+
+    Raises:
+        DatasetError: There are no test images, or some cannot be used: a defect image without a
+            mask, a mask of another size than its image, an unreadable file. All are listed.
+    """
+    root = _existing_folder(root, f"a category with {_LAYOUT}")
+    test = root / "test"
+    if not test.is_dir():
+        raise DatasetError("there is no folder `test` in it", path=root, expected=_LAYOUT)
+    samples: list[Sample] = []
+    problems: list[DraemError] = [
+        DatasetError("lies directly in `test`, so nothing says whether it is good", path=path)
+        for path in find_images(test)
+    ]
+    for folder in _subfolders(test):
+        if folder.name in _GOOD:
+            samples += [Sample(image, 0, NORMAL, None) for image in find_images(folder)]
+        else:
+            _add_anomalous(folder, root / "ground_truth" / folder.name, samples, problems)
+    if problems:
+        raise DatasetError(
+            f"the test images have {len(problems)} problems; repair them, so that the figures "
+            f"speak of the whole test set:\n{list_problems(problems).rstrip('.')}",
+            path=root,
+        )
+    if not samples:
+        raise DatasetError("holds no test images", path=test, expected=_LAYOUT)
+    return tuple(samples)
+
+
+def read_category(root: str | Path) -> Category:
+    """Find the training and test images of a category in MVTec layout.
+
+    Raises:
+        DatasetError: As in `read_normal_images` and `read_test_samples`.
+    """
+    return Category(Path(root), read_normal_images(root), read_test_samples(root))
+
+
+def gather_images(paths: Sequence[str | Path]) -> tuple[Path, ...]:
+    """List the image files that a user names, in the order named, each once.
+
+    Args:
+        paths: Files, kept whatever their names end in, and folders, searched with theirs.
+
+    Raises:
+        DatasetError: A path does not exist, or a folder holds no images.
+    """
+    gathered: dict[str, Path] = {}
+    for path in map(Path, paths):
+        if not path.exists():
+            raise DatasetError("does not exist", path=path, expected="an image file or a folder")
+        found = _some(path, find_images(path, recursive=True)) if path.is_dir() else (path,)
+        for image in found:
+            gathered.setdefault(os.path.abspath(image), image)  # noqa: PTH100 - links stay apart
+    return tuple(gathered.values())
+
+
+def _add_anomalous(
+    folder: Path, masks: Path, samples: list[Sample], problems: list[DraemError]
+) -> None:
+    images = find_images(folder)
+    if images and not masks.is_dir():
+        problems.append(
+            DatasetError(
+                f"the masks of {len(images)} images in test/{folder.name} are missing",
+                path=masks,
+                expected=f"{images[0].stem}_mask.png and so on",
+                hint="If these parts are good, move their images to test/good",
+            )
+        )
+        return
+    by_name = {(path.stem, path.suffix.lower()): path for path in _files_if_any(masks)}
+    for image in images:
+        mask = _mask_of(image, masks, by_name)
+        if isinstance(mask, DraemError):
+            problems.append(mask)
+        else:
+            samples.append(Sample(image, 1, folder.name, mask))
+
+
+def _mask_of(
+    image: Path, masks: Path, by_name: dict[tuple[str, str], Path]
+) -> Path | DatasetError | ImageError:
+    """An image's mask, or what is wrong with it."""
+    names = [(stem, s) for stem in (f"{image.stem}_mask", image.stem) for s in _MASK_SUFFIXES]
+    mask = next((by_name[name] for name in names if name in by_name), None)
+    if mask is None:
+        wanted_mask = masks / f"{image.stem}_mask.png"
+        return DatasetError("has no mask", path=image, expected=str(wanted_mask))
+    try:
+        wanted, came = read_size(image), read_size(mask)
+    except ImageError as error:
+        return error
+    if wanted != came:
+        return DatasetError(
+            "the mask has another size than its image",
+            path=mask,
+            expected=f"{wanted[1]}x{wanted[0]} (width x height)",
+            found=f"{came[1]}x{came[0]}",
+        )
+    return mask
+
+
+def _refuse_mixed_folders(root: Path, images: Sequence[Path]) -> None:
+    """Refuse to sweep folders that are split into good and other parts."""
+    names = {part.lower() for image in images for part in image.relative_to(root).parts[:-1]}
+    names |= {folder.name.lower() for folder in _subfolders(root)}
+    for name in _NOT_FOR_TRAINING:
+        if name in names:
+            raise DatasetError(
+                f"there is a folder `{name}` in it but no train/good, so anomalous images might "
+                "be learned as normal",
+                path=root,
+                expected="normal images in train/good, or a folder of nothing but normal images",
+                hint="Name the folder that holds only images of good parts, or one category",
+            )
+    for folder in {image.parent for image in images if image.parent.name.lower() in _GOOD}:
+        others = [other.name for other in _subfolders(folder.parent) if other != folder]
+        if folder != root and others:
+            raise DatasetError(
+                f"there is a folder `{others[0]}` beside `{folder.name}`, so anomalous images "
+                "might be learned as normal",
+                path=folder.parent,
+                hint=f"Name {folder} if only that holds images of good parts",
+            )
+
+
+def _existing_folder(root: str | Path, expected: str) -> Path:
+    folder = Path(root)
+    if not folder.exists():
+        raise DatasetError("does not exist", path=folder, expected=expected)
+    if not folder.is_dir():
+        raise DatasetError("is not a folder", path=folder, expected=expected)
+    return folder
+
+
+def _some(folder: Path, images: tuple[Path, ...]) -> tuple[Path, ...]:
+    if images:
+        return images
+    others = sum(1 for _ in _files(folder, recursive=True))
+    raise DatasetError(
+        "holds no images",
+        path=folder,
+        expected=f"files that end in {', '.join(IMAGE_SUFFIXES)}",
+        found=f"{others} other files" if others else "an empty folder",
+    )
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _files_if_any(folder: Path) -> Iterator[Path]:
+    return _files(folder, recursive=False) if folder.is_dir() else iter(())
+
+
+def _files(folder: Path, recursive: bool) -> Iterator[Path]:
+    """Every file that is not hidden; links to folders are followed, each folder once."""
+    seen: set[Path] = set()
+    for name, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        here = Path(name)
+        if here.resolve() in seen:
+            folders.clear()
+            continue
+        seen.add(here.resolve())
+        yield from (here / file for file in files if not file.startswith("."))
+        folders[:] = sorted(f for f in folders if not f.startswith(".")) if recursive else []
+
+
+def _refuse(error: OSError) -> None:
+    raise DatasetError(f"cannot be read ({error.strerror})", path=error.filename) from error
