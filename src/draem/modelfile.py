@@ -1,0 +1,261 @@
+"""The model file: weights as safetensors, everything else as JSON in its header. No pickle.
+
+The only place that reads or writes weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from draem.errors import MissingDependencyError, ModelFileError
+from draem.files import write_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 1
+_KEY = "draem"
+
+
+class _Card(BaseModel):
+    # JSON has no number for infinity and NaN, so a card that held one could not be read again.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Calibration(_Card):
+    """How the threshold was found.
+
+    Attributes:
+        threshold: Scores at or above it are anomalous.
+        false_reject_rate: The promised bound on the share of good images rejected, in (0, 1).
+        images: Held-out good images that the threshold was computed from.
+    """
+
+    threshold: float
+    false_reject_rate: float
+    images: int
+
+
+class TrainingSet(_Card):
+    """What the model was trained on.
+
+    Attributes:
+        images: Number of normal images, held-out ones not counted.
+        fingerprint: Hash of the decoded pictures.
+    """
+
+    images: int
+    fingerprint: str
+
+
+class ModelCard(_Card):
+    """Everything about a model except its weights.
+
+    Attributes:
+        format: Version of this file format.
+        preset: Name of the recipe's preset, or `upstream` for an imported checkpoint.
+        reconstructive_width: Channels of the reconstructive sub-network's first stage.
+        discriminative_width: Channels of the discriminative sub-network's first stage.
+        image_size: Height and width that images are resized to.
+        interpolation: How they are resized.
+        recipe: The training recipe as it was used; empty for an imported checkpoint.
+        calibration: The threshold, where there is one.
+        training_set: Size and fingerprint of the training set, where known.
+        versions: Versions of draem and of the libraries it trained with.
+        figures: Figures measured at the end of training, by name.
+        fingerprint: Hash of the weights; filled in on writing, verified on reading.
+    """
+
+    format: int = FORMAT
+    preset: str
+    reconstructive_width: int = Field(ge=1)
+    discriminative_width: int = Field(ge=1)
+    image_size: tuple[int, int]
+    interpolation: Literal["bilinear", "area"] = "bilinear"
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    calibration: Calibration | None = None
+    training_set: TrainingSet | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+    figures: dict[str, float] = Field(default_factory=dict)
+    fingerprint: str = ""
+
+
+def write_model(path: str | Path, state: Mapping[str, Tensor], card: ModelCard) -> ModelCard:
+    """Write a model file, whole or not at all.
+
+    Args:
+        path: Where to; an existing file is replaced.
+        state: The weights, from `state_dict()`.
+        card: Everything else.
+
+    Returns:
+        The card with the weights' fingerprint.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    from safetensors.torch import save
+
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    card = card.model_copy(update={"fingerprint": weights_fingerprint(tensors)})
+    write_bytes(path, save(tensors, metadata={_KEY: card.model_dump_json()}))
+    return card
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """Read what a model file says of itself, without its weights and without torch.
+
+    Raises:
+        ModelFileError: The file is missing, damaged or not one of draem's.
+    """
+    with _opened(path, "numpy") as file:
+        return _card_of(path, file.metadata())
+
+
+def read_model(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
+    """Read a model file and verify its weights against their fingerprint.
+
+    Raises:
+        ModelFileError: The file is missing, damaged or not one of draem's.
+    """
+    with _opened(path, "pt") as file:
+        card = _card_of(path, file.metadata())
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if weights_fingerprint(tensors) != card.fingerprint:
+        raise ModelFileError(
+            "the weights are damaged: they do not match the fingerprint in the file",
+            path=path,
+            hint="Copy the file again from where it was made",
+        )
+    return card, tensors
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """Read a foreign PyTorch checkpoint, running none of the code that it may hold.
+
+    Args:
+        path: A file that `torch.save` wrote from a state dict.
+
+    Raises:
+        ModelFileError: The file is missing, damaged, or holds anything but tensors by name.
+    """
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError("there is no such checkpoint file", path=path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever a damaged file leads it to
+        raise ModelFileError(
+            "this is not a checkpoint that can be read safely",
+            path=path,
+            expected="a state dict of tensors, saved with torch.save",
+            found=(str(error) or type(error).__name__).splitlines()[0][:200],
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
+        raise ModelFileError(
+            "this checkpoint does not hold a state dict",
+            path=path,
+            expected="tensors by name, saved with torch.save(model.state_dict(), path)",
+            found=type(state).__name__,
+        )
+    return state
+
+
+def weights_fingerprint(state: Mapping[str, Tensor]) -> str:
+    """A hash of names, shapes and values that does not depend on the order of the names.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        values = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        # NumPy lacks some of torch's types, such as bfloat16, but not their bytes.
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _opened(path: str | Path, framework: str) -> Any:
+    path = Path(path)
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            "reading a .safetensors model needs safetensors",
+            hint="Install it with: pip install 'draem[train]'",
+        ) from error
+    try:
+        if not path.is_file():
+            raise ModelFileError(
+                "this is a folder without a model" if path.is_dir() else "there is no such model",
+                path=path,
+                expected="a .safetensors file written by draem",
+            )
+        return safe_open(path, framework=framework)
+    except (SafetensorError, OSError) as error:
+        found, hint = _diagnosis(path)
+        raise ModelFileError(
+            "this is not a model that draem can read",
+            path=path,
+            expected="a .safetensors file written by draem",
+            found=found,
+            hint=hint,
+        ) from error
+
+
+def _card_of(path: str | Path, metadata: Mapping[str, str] | None) -> ModelCard:
+    text = (metadata or {}).get(_KEY)
+    if text is None:
+        raise ModelFileError(
+            "this safetensors file was not written by draem",
+            path=path,
+            expected=f"a `{_KEY}` entry in its metadata",
+        )
+    try:
+        card = ModelCard.model_validate_json(text)
+    except ValidationError as error:
+        raise ModelFileError(
+            "the model's metadata cannot be understood",
+            path=path,
+            found="; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()),
+            hint="It may come from a newer draem; update draem",
+        ) from error
+    if card.format > FORMAT:
+        raise ModelFileError(
+            "the model file is of a newer format",
+            path=path,
+            expected=f"format {FORMAT} or older",
+            found=f"format {card.format}",
+            hint="Update draem",
+        )
+    return card
+
+
+def _diagnosis(path: Path) -> tuple[str, str]:
+    """What a file that is no model seems to be, and what to do about it."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        return f"a file that cannot be read ({error.strerror})", "Check its permissions"
+    if head[:1] == b"\x80" or head == b"PK\x03\x04":
+        return (
+            "a pickle or PyTorch checkpoint, which could run code and is never opened",
+            "If it is a checkpoint of the published DRAEM, use `draem import-upstream`",
+        )
+    return (
+        "a damaged file or one of another kind" if head else "an empty file",
+        "Copy the file again, or train a model with `draem train`",
+    )

@@ -1,0 +1,89 @@
+"""The pieces both sub-networks are built of.
+
+Source:
+    Zavrtanik et al., ICCV 2021, with the layer choices of the published code: 3x3 convolutions
+    with bias, batch normalisation, ReLU, 2x2 max pooling, bilinear upsampling with aligned corners.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def conv_unit(in_channels: int, out_channels: int) -> nn.Sequential:
+    """3x3 convolution, batch normalisation and ReLU; keeps height and width."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def conv_stage(in_channels: int, mid_channels: int, out_channels: int) -> nn.Sequential:
+    """Two convolution units in a row."""
+    return nn.Sequential(
+        conv_unit(in_channels, mid_channels),
+        conv_unit(mid_channels, out_channels),
+    )
+
+
+class Upward(nn.Module):
+    """Doubles height and width bilinearly, then one convolution unit."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.unit = conv_unit(in_channels, out_channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, in_channels, h, w) to (batch, out_channels, 2h, 2w)."""
+        enlarged = nn.functional.interpolate(
+            features, scale_factor=2, mode="bilinear", align_corners=True
+        )
+        unit: Tensor = self.unit(enlarged)
+        return unit
+
+
+class Encoder(nn.Module):
+    """Stages of two convolution units with 2x2 max pooling between them."""
+
+    def __init__(self, in_channels: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        ins = (in_channels, *widths[:-1])
+        self.stages = nn.ModuleList(
+            conv_stage(before, after, after) for before, after in zip(ins, widths, strict=True)
+        )
+
+    def forward(self, features: Tensor) -> list[Tensor]:
+        """The features after every stage, the finest first, each half the size of the last."""
+        levels: list[Tensor] = []
+        for stage in self.stages:
+            if levels:
+                features = nn.functional.max_pool2d(features, 2)
+            features = stage(features)
+            levels.append(features)
+        return levels
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Give every parameter and buffer its starting value, drawn from `generator` alone.
+
+    Convolution weights are normal(0, 0.02), batch-normalisation weights normal(1, 0.02), as
+    published; convolution biases follow PyTorch's default, uniform within 1 / sqrt(fan-in).
+
+    Source:
+        `weights_init` in the published training script.
+    """
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, nn.Conv2d):
+                part.weight.normal_(0.0, 0.02, generator=generator)
+                assert part.bias is not None
+                bound = 1 / math.sqrt(part.weight[0].numel())
+                part.bias.uniform_(-bound, bound, generator=generator)
+            elif isinstance(part, nn.BatchNorm2d):
+                part.weight.normal_(1.0, 0.02, generator=generator)
+                part.bias.zero_()
+                part.reset_running_stats()

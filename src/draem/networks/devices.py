@@ -1,0 +1,41 @@
+"""Which device to compute on."""
+
+from __future__ import annotations
+
+import torch
+
+from draem.errors import InputError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that a user's word stands for.
+
+    Args:
+        name: `auto` (a CUDA GPU where there is one, otherwise the CPU), `cpu`, `cuda`, `cuda:1`.
+
+    Raises:
+        InputError: There is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    gpus = torch.cuda.device_count()
+    if device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < gpus):
+        return device
+    available = ["auto", "cpu", *(f"cuda:{index}" for index in range(gpus))]
+    raise InputError(
+        f"there is no device `{name}` on this machine",
+        expected="one of " + ", ".join(available),
+    )
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether a device has matrix units for bfloat16, so that autocast to it makes it faster."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Older torch cannot tell; float32 is always right.
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16", False))

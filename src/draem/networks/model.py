@@ -1,0 +1,97 @@
+"""The joint model: reconstruct, then compare."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from draem.errors import ImageSizeError
+from draem.networks.blocks import initialise
+from draem.networks.discriminative import DiscriminativeSubNetwork
+from draem.networks.reconstructive import ReconstructiveSubNetwork
+
+SIZE_STEP = 32
+"""Both sides of the input must be multiples of this many pixels."""
+
+
+class DraemOutput(NamedTuple):
+    """What the model gives in every mode.
+
+    Attributes:
+        reconstruction: (batch, 3, height, width), about [0, 1].
+        mask_logits: (batch, 2, height, width); channel 0 normal, channel 1 anomalous.
+    """
+
+    reconstruction: Tensor
+    mask_logits: Tensor
+
+
+class Draem(nn.Module):
+    """DRAEM's two sub-networks in one module.
+
+    Args:
+        reconstructive_width: Channels of the first stage; 128 as published.
+        discriminative_width: Channels of the first stage; 64 as published.
+    """
+
+    def __init__(self, reconstructive_width: int = 128, discriminative_width: int = 64) -> None:
+        super().__init__()
+        self.reconstructive = ReconstructiveSubNetwork(reconstructive_width)
+        self.discriminative = DiscriminativeSubNetwork(discriminative_width)
+
+    def forward(self, images: Tensor) -> DraemOutput:
+        """Reconstruct the images and mark what differs.
+
+        Args:
+            images: (batch, 3, height, width) RGB in [0, 1]; sides divisible by 32.
+
+        Raises:
+            ImageSizeError: A side is not divisible by 32.
+        """
+        check_image_size(images.shape[-2], images.shape[-1])
+        reconstruction = self.reconstructive(images)
+        return DraemOutput(reconstruction, self.discriminative(reconstruction, images))
+
+
+def build_draem(
+    reconstructive_width: int = 128, discriminative_width: int = 64, *, seed: int = 0
+) -> Draem:
+    """A freshly initialised model; the same seed gives the same weights.
+
+    Args:
+        reconstructive_width: Channels of the reconstructive sub-network's first stage.
+        discriminative_width: Channels of the discriminative sub-network's first stage.
+        seed: Decides the starting weights. Global random state is neither read nor changed.
+
+    Example:
+        >>> model = build_draem(4, 4, seed=1)
+        >>> output = model(torch.zeros(1, 3, 32, 64))
+        >>> tuple(output.reconstruction.shape), tuple(output.mask_logits.shape)
+        ((1, 3, 32, 64), (1, 2, 32, 64))
+    """
+    with torch.device("meta"):
+        model = Draem(reconstructive_width, discriminative_width)
+    model.to_empty(device="cpu")
+    initialise(model, torch.Generator().manual_seed(seed))
+    return model
+
+
+def check_image_size(height: int, width: int) -> None:
+    """Refuse an image size that the network's strides do not divide.
+
+    Raises:
+        ImageSizeError: It names the nearest sizes that fit.
+    """
+    if height >= SIZE_STEP and width >= SIZE_STEP and not (height % SIZE_STEP or width % SIZE_STEP):
+        return
+    lower = tuple(max(SIZE_STEP, side // SIZE_STEP * SIZE_STEP) for side in (height, width))
+    upper = tuple(max(SIZE_STEP, -(-side // SIZE_STEP) * SIZE_STEP) for side in (height, width))
+    nearest = " or ".join(dict.fromkeys(f"{high}x{wide}" for high, wide in (lower, upper)))
+    raise ImageSizeError(
+        "the network cannot take this image size",
+        expected=f"height and width to be multiples of {SIZE_STEP}",
+        found=f"{height}x{width} (height x width)",
+        hint=f"Use {nearest}",
+    )
