@@ -1,0 +1,1 @@
+"""Simulated anomalies: Perlin masks, augmented textures, opacity. Batched, on any device."""

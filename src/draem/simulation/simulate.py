@@ -1,0 +1,59 @@
+"""Simulated anomalies over one's own images, to look at what the network will see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from draem.datasets.decoded import decode_images
+from draem.datasets.layout import read_normal_images
+from draem.errors import RecipeError
+from draem.simulation.profile import PROFILES, ProfileName
+from draem.simulation.simulator import SimulatedBatch, Simulator
+from draem.simulation.textures import builtin_textures, load_textures
+
+
+def simulate(
+    data: str | Path,
+    *,
+    samples: int = 8,
+    profile: ProfileName = "upstream",
+    textures: str | Path | None = None,
+    image_size: tuple[int, int] = (256, 256),
+    seed: int = 0,
+) -> SimulatedBatch:
+    """Simulate anomalies over the first images of a folder.
+
+    Args:
+        data: A category in MVTec layout (`train/good`), or any folder of normal images.
+        samples: How many, at least 1; at most so many images are read.
+        profile: `paper` or `upstream`.
+        textures: Folder of anomaly sources; the built-in ones where left out.
+        image_size: Height and width to work at.
+        seed: The same seed gives the same samples.
+
+    Raises:
+        DatasetError: There are no normal images, or some cannot be read.
+        TextureError: The textures folder holds no textures.
+        RecipeError: The profile is unknown, or no samples are asked for.
+    """
+    if profile not in PROFILES:
+        raise RecipeError(
+            f"there is no simulation profile `{profile}`", expected="paper or upstream"
+        )
+    if samples < 1:
+        raise RecipeError(
+            "too few samples are asked for", expected="at least 1", found=str(samples)
+        )
+    images = decode_images(read_normal_images(data)[:samples], image_size, "area")
+    sources = (
+        load_textures(Path(textures), image_size) if textures else builtin_textures(image_size)
+    )
+    simulator = Simulator(
+        torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+        torch.from_numpy(sources).permute(0, 3, 1, 2).contiguous(),
+        PROFILES[profile],
+        seed,
+    )
+    return simulator.batch(0, samples)

@@ -1,0 +1,221 @@
+"""Training batches with simulated anomalies, made where the training runs.
+
+Source:
+    Zavrtanik et al., ICCV 2021, section 3.3:
+    I_a = (1 - M) * I + (1 - opacity) * (M * I) + opacity * (M * A).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from draem.errors import InputError
+from draem.simulation.augment import (
+    PAPER_OPERATIONS,
+    UPSTREAM_OPERATIONS,
+    AugmentationPlan,
+    Operation,
+    augment,
+    draw_plan,
+)
+from draem.simulation.geometry import rotate
+from draem.simulation.perlin import perlin_field
+from draem.simulation.profile import ProfileName, SimulationProfile
+
+_OPERATIONS: dict[ProfileName, tuple[Operation, ...]] = {
+    "paper": PAPER_OPERATIONS,
+    "upstream": UPSTREAM_OPERATIONS,
+}
+
+
+class SimulatedBatch(NamedTuple):
+    """One training batch.
+
+    Attributes:
+        normal_images: (batch, 3, height, width) RGB in [0, 1], the reconstruction's target.
+        simulated_images: The same with anomalies, the network's input.
+        anomaly_mask: (batch, 1, height, width), 0 or 1.
+        opacity: (batch,) weight of the anomaly source.
+    """
+
+    normal_images: Tensor
+    simulated_images: Tensor
+    anomaly_mask: Tensor
+    opacity: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Draws:
+    """All randomness of one batch, drawn on the CPU."""
+
+    images: Tensor
+    textures: Tensor
+    rotation: Tensor
+    cells: Tensor
+    noise_degrees: Tensor
+    angles: Tensor
+    threshold: Tensor
+    opacity: Tensor
+    clean: Tensor
+    plan: AugmentationPlan
+
+    def rows(self, rows: Tensor) -> _Draws:
+        drawn = {name: getattr(self, name)[rows] for name in self.__slots__ if name != "plan"}
+        return replace(self, plan=self.plan.rows(rows), **drawn)
+
+
+class Simulator:
+    """Makes training batches from normal images and anomaly sources.
+
+    A batch depends on the seed and the step alone: the same two give the same batch on every
+    device, in a resumed run as in one that never stopped. With several processes each takes its
+    rows of that one batch.
+
+    Args:
+        normal_images: (images, 3, height, width) uint8 RGB.
+        textures: (textures, 3, height, width) uint8 RGB, of the same height and width.
+        profile: What the anomalies look like.
+        seed: Decides everything random.
+
+    Raises:
+        InputError: There are no images or textures, or their shapes do not match.
+    """
+
+    def __init__(
+        self, normal_images: Tensor, textures: Tensor, profile: SimulationProfile, seed: int = 0
+    ) -> None:
+        for name, pictures in (("normal images", normal_images), ("textures", textures)):
+            if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3:
+                raise InputError(
+                    f"the {name} cannot be simulated on",
+                    expected="a uint8 tensor (count, 3, height, width)",
+                    found=f"{pictures.dtype} {tuple(pictures.shape)}",
+                )
+        if not len(normal_images) or not len(textures):
+            raise InputError("simulation needs at least one normal image and one texture")
+        if normal_images.shape[2:] != textures.shape[2:]:
+            raise InputError(
+                "normal images and textures differ in size",
+                expected=f"textures of {tuple(normal_images.shape[2:])} (height, width)",
+                found=f"{tuple(textures.shape[2:])}",
+            )
+        self.normal_images = normal_images
+        self.textures = textures
+        self.profile = profile
+        self.seed = seed
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """The augmentations that the profile draws from."""
+        return _OPERATIONS[self.profile.operations]
+
+    def to(self, device: torch.device | str) -> Simulator:
+        """The same simulator with its pictures on another device."""
+        return Simulator(
+            self.normal_images.to(device), self.textures.to(device), self.profile, self.seed
+        )
+
+    def batch(self, step: int, size: int, *, rank: int = 0, world: int = 1) -> SimulatedBatch:
+        """One batch.
+
+        Args:
+            step: Which batch of the run, from 0.
+            size: Samples over all processes.
+            rank: Which process this is; it gets samples rank, rank + world and so on.
+            world: Number of processes.
+
+        Returns:
+            The batch, on the device of the normal images.
+        """
+        rows = torch.arange(rank, size, world)
+        draws = self._draw(step, size).rows(rows)
+        device = self.normal_images.device
+        normal = self.normal_images[draws.images.to(device)]
+        turned = draws.rotation != 0
+        if turned.any():
+            places = turned.nonzero()[:, 0]
+            degrees = draws.rotation[places].to(device)
+            places = places.to(device)
+            normal[places] = rotate(normal[places], degrees, self.profile.rotation_fill)
+        normal = normal.float() / 255
+
+        sources = self.textures[draws.textures.to(device)]
+        sources = augment(sources, self.operations, draws.plan).float() / 255
+        mask = self._masks(draws)
+        weight = draws.opacity.to(device)[:, None, None, None] * mask
+        return SimulatedBatch(
+            normal_images=normal,
+            simulated_images=torch.lerp(normal, sources, weight),
+            anomaly_mask=mask,
+            opacity=draws.opacity.to(device),
+        )
+
+    def _masks(self, draws: _Draws) -> Tensor:
+        device = self.normal_images.device
+        height, width = self.normal_images.shape[2:]
+        noise = perlin_field(
+            (height, width),
+            draws.cells.to(device),
+            draws.noise_degrees.to(device),
+            draws.angles.to(device),
+            zero_outside=self.profile.noise_zero_outside,
+        )
+        marked = noise > draws.threshold.to(device)[:, None, None]
+        marked &= ~draws.clean.to(device)[:, None, None]
+        return marked[:, None].float()  # (batch, 1, height, width)
+
+    def _draw(self, step: int, size: int) -> _Draws:
+        profile = self.profile
+        generator = seeded_generator(self.seed, step)
+
+        def uniform(low: float, high: float) -> Tensor:
+            return low + (high - low) * torch.rand(size, generator=generator)
+
+        finest = int(math.log2(profile.finest_cells))
+        rotated = uniform(0, 1) < profile.rotation_share
+        return _Draws(
+            images=self._image_order(step, size),
+            textures=torch.randint(len(self.textures), (size,), generator=generator),
+            rotation=uniform(-profile.rotation_degrees, profile.rotation_degrees) * rotated,
+            cells=2.0 ** torch.randint(finest + 1, (size, 2), generator=generator),
+            noise_degrees=uniform(-profile.noise_degrees, profile.noise_degrees),
+            angles=uniform_angles(size, profile.finest_cells, generator),
+            threshold=uniform(*profile.threshold),
+            opacity=uniform(*profile.opacity),
+            clean=uniform(0, 1) < profile.clean_share,
+            plan=draw_plan(self.operations, size, profile.operation_count, generator),
+        )
+
+    def _image_order(self, step: int, size: int) -> Tensor:
+        """Every image once before any comes twice, in a new order each time round."""
+        count = len(self.normal_images)
+        places = range(step * size, (step + 1) * size)
+        orders = {
+            epoch: torch.randperm(count, generator=seeded_generator(self.seed, -1 - epoch))
+            for epoch in range(places[0] // count, places[-1] // count + 1)
+        }
+        return torch.stack([orders[place // count][place % count] for place in places])
+
+
+def uniform_angles(batch: int, finest_cells: int, generator: torch.Generator) -> Tensor:
+    """Gradient directions for `perlin_field`, enough to rotate a square without repeating them.
+
+    Returns:
+        (batch, R, C) radians in [0, 2 pi).
+    """
+    # Rotated by 45 degrees a square looks sqrt(2) times as far along each axis.
+    nodes = math.ceil(finest_cells * math.sqrt(2)) + 2
+    return 2 * math.pi * torch.rand(batch, nodes, nodes, generator=generator)
+
+
+def seeded_generator(*keys: int) -> torch.Generator:
+    """A CPU generator whose stream is a function of whole numbers, negative ones included."""
+    words = [key % 2**64 for key in keys]
+    state = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> 1))
