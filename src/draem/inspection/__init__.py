@@ -1,0 +1,1 @@
+"""From an image to its score, map, decision and regions. No torch but in the torch files."""

@@ -1,0 +1,141 @@
+"""Inspect many image files: one line of results, a map and an overlay each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draem.errors import ImageError, OutputError
+from draem.files import make_folder
+from draem.imaging.colors import outline, overlay
+from draem.imaging.decode import decode_image
+from draem.imaging.encode import map_to_uint16, write_png
+from draem.inspection.inspector import Inspection, Inspector
+
+_REGION_COLOR = (255, 255, 255)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What became of a set of files.
+
+    Attributes:
+        results: The results file.
+        images: Files in all.
+        anomalous: Images found anomalous; 0 where the model has no threshold.
+        failures: Files that could not be read, each with the reason.
+    """
+
+    results: Path
+    images: int
+    anomalous: int
+    failures: tuple[tuple[Path, str], ...]
+
+
+def inspect_files(
+    inspector: Inspector,
+    paths: Sequence[Path],
+    out: str | Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Summary:
+    """Inspect image files and write what is found.
+
+    `out` receives `results.jsonl` with one line an image, in the order of `paths`, written as the
+    work goes on: `image`, `anomaly_score`, `threshold`, `is_anomalous`, `regions` (each with
+    `box` x, y, width, height, `area` and `peak`, in pixels of the image), `map` and `overlay`
+    (files in `out`); or `image` and `error` where a file cannot be read. Maps are 16-bit PNG
+    files, 65535 standing for 1, of the image's size.
+
+    Args:
+        inspector: The model.
+        paths: Image files.
+        out: The folder to write into; earlier results in it are replaced.
+        progress: Called with (images done, images in all).
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    folder = make_folder(out)
+    maps, overlays = make_folder(folder / "maps"), make_folder(folder / "overlays")
+    results = folder / "results.jsonl"
+    failures: list[tuple[Path, str]] = []
+    anomalous = 0
+    try:
+        # A file name that is not Unicode becomes a JSON escape such as \udcff.
+        with results.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            named = zip(paths, _names(paths), strict=True)
+            for done, (path, name) in enumerate(named, 1):
+                line: dict[str, object] = {"image": str(path)}
+                try:
+                    image = decode_image(path)
+                except ImageError as error:
+                    line["error"] = str(error)
+                    failures.append((path, error.problem))
+                else:
+                    found = inspector.inspect(image)
+                    write_png(maps / name, map_to_uint16(found.anomaly_map))
+                    write_png(overlays / name, draw_overlay(image, found))
+                    line |= result_line(found)
+                    line |= {"map": f"maps/{name}", "overlay": f"overlays/{name}"}
+                    anomalous += bool(found.is_anomalous)
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.flush()
+                if progress:
+                    progress(done, len(paths))
+    except OSError as error:
+        raise OutputError(
+            f"cannot be written ({error.strerror or error})",
+            path=results,
+            hint="Choose a folder that can be written and has room",
+        ) from error
+    return Summary(results, len(paths), anomalous, tuple(failures))
+
+
+def result_line(found: Inspection) -> dict[str, object]:
+    """The JSON-ready part of an inspection."""
+    return {
+        "anomaly_score": found.anomaly_score,
+        "threshold": found.threshold,
+        "is_anomalous": found.is_anomalous,
+        "regions": [dataclasses.asdict(region) for region in found.regions],
+    }
+
+
+def draw_overlay(image: NDArray[np.uint8], found: Inspection) -> NDArray[np.uint8]:
+    """The image with its anomaly map over it and boxes round its regions.
+
+    Args:
+        image: (height, width, 3) uint8 RGB, as it was inspected.
+        found: What was found on it.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+    """
+    picture = overlay(image, found.anomaly_map)
+    boxes = np.zeros(image.shape[:2], bool)
+    for region in found.regions:
+        x, y, width, height = region.box
+        boxes[y : y + height, x : x + width] = True
+    return outline(picture, boxes, _REGION_COLOR) if found.regions else picture
+
+
+def _names(paths: Iterable[Path]) -> list[str]:
+    """A PNG name for each image: its own, numbered where several would share it."""
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        # Keep clear of the limit of 255 bytes a name that file systems set.
+        stem = path.stem.encode(errors="replace")[:200].decode(errors="ignore")
+        name, number = f"{stem}.png", 2
+        while name.lower() in taken:
+            name, number = f"{stem}-{number}.png", number + 1
+        taken.add(name.lower())
+        names.append(name)
+    return names

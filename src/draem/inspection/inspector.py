@@ -1,0 +1,183 @@
+"""The Inspector: any trained model, any runtime, one way to inspect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draem.errors import InputError, MissingDependencyError, ModelFileError
+from draem.imaging.resize import resize_image, resize_map
+from draem.inspection.regions import Region, find_regions
+from draem.inspection.runtime import Runtime, RuntimeOutput
+from draem.inspection.scoring import anomaly_score
+from draem.modelfile import ModelCard
+
+UNCALIBRATED_THRESHOLD = 0.5
+"""Where a model has no threshold, regions are drawn at even odds; no decision is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a model says of one image.
+
+    Attributes:
+        anomaly_score: In [0, 1], the maximum of the mean-filtered anomaly map; never rescaled.
+        threshold: Scores at or above it are anomalous; None where the model has none.
+        is_anomalous: The decision; None where the model has no threshold.
+        regions: Where the defects are, highest peak first, in pixels of the image.
+        anomaly_map: (height, width) float32 in [0, 1], at the image's own size.
+        reconstruction: (height, width, 3) uint8 RGB at the network's size.
+    """
+
+    anomaly_score: float
+    threshold: float | None
+    is_anomalous: bool | None
+    regions: tuple[Region, ...]
+    anomaly_map: NDArray[np.float32]
+    reconstruction: NDArray[np.uint8]
+
+
+class Inspector:
+    """Inspects images with a trained model.
+
+    Args:
+        card: What the model file says of the model.
+        runtime: What runs it.
+
+    Example:
+        >>> inspector = draem.load("runs/screw/model.safetensors")  # doctest: +SKIP
+        >>> inspector.inspect(image).is_anomalous  # doctest: +SKIP
+        False
+    """
+
+    def __init__(self, card: ModelCard, runtime: Runtime) -> None:
+        self.card = card
+        self._runtime = runtime
+
+    @property
+    def threshold(self) -> float | None:
+        """Scores at or above it are anomalous; None where the model has no threshold."""
+        return self.card.calibration.threshold if self.card.calibration else None
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Bring an image to the network's size.
+
+        Args:
+            image: (height, width, 3) uint8 RGB.
+
+        Returns:
+            (network height, network width, 3) uint8 RGB.
+
+        Raises:
+            InputError: The array is not a uint8 RGB image.
+        """
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+            found = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+            raise InputError(
+                "the image has the wrong type",
+                expected="a NumPy array of uint8, (height, width, 3), RGB",
+                found=str(found),
+            )
+        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise InputError(
+                "the image has the wrong shape",
+                expected="(height, width, 3), RGB",
+                found=str(image.shape),
+            )
+        return resize_image(image, self.card.image_size, self.card.interpolation)
+
+    def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
+        """Run the model on images that are already of the network's size.
+
+        Args:
+            images: (batch, network height, network width, 3) uint8 RGB.
+
+        Raises:
+            InputError: The model gives scores that are not finite, which no threshold would catch.
+        """
+        output = self._runtime.run(images)
+        if not np.isfinite(output.anomaly_scores).all():
+            raise InputError(
+                "the model gives a score that is not finite",
+                hint="Check that its weights are finite; train it again where they are not",
+            )
+        return output
+
+    def inspect(self, image: NDArray[np.uint8]) -> Inspection:
+        """Inspect one image.
+
+        Args:
+            image: (height, width, 3) uint8 RGB of any size.
+
+        Raises:
+            InputError: The array is not a uint8 RGB image, or the model's score is not finite.
+        """
+        output = self.run(self.prepare(image)[None])
+        height, width = image.shape[:2]
+        return self._inspection(output, 0, (height, width))
+
+    def _inspection(self, output: RuntimeOutput, row: int, size: tuple[int, int]) -> Inspection:
+        anomaly_map, score = output.anomaly_maps[row], float(output.anomaly_scores[row])
+        threshold = self.threshold
+        level = UNCALIBRATED_THRESHOLD if threshold is None else threshold
+        return Inspection(
+            anomaly_score=score,
+            threshold=threshold,
+            is_anomalous=None if threshold is None else score >= threshold,
+            regions=_regions(anomaly_map, score, level, size),
+            anomaly_map=resize_map(anomaly_map, size),
+            reconstruction=output.reconstructions[row],
+        )
+
+
+def _regions(
+    anomaly_map: NDArray[np.float32], score: float, level: float, size: tuple[int, int]
+) -> tuple[Region, ...]:
+    """Regions exactly where the score reaches the level.
+
+    A runtime's score differs from NumPy's in the last digits, which must not leave an anomalous
+    image without a region or a normal one with some.
+    """
+    if score < level:
+        return ()
+    return find_regions(anomaly_map, min(level, anomaly_score(anomaly_map)), size)
+
+
+def load(path: str | Path, *, device: str = "auto") -> Inspector:
+    """Load a trained model; the file's suffix picks the runtime.
+
+    Args:
+        path: A `.safetensors` model file, as `draem train` writes it.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+
+    Raises:
+        ModelFileError: The file is missing, damaged or not one of draem's.
+        InputError: There is no such device.
+        MissingDependencyError: torch is not installed.
+    """
+    path = model_path(path)
+    if path.is_file() and path.suffix.lower() != ".safetensors":
+        raise ModelFileError(
+            "no runtime is known for this kind of file",
+            path=path,
+            expected="a .safetensors model file",
+            hint="`draem train` writes one; `draem import-upstream` converts published checkpoints",
+        )
+    try:
+        from draem.inspection.torch_runtime import load_torch_runtime
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            "running a .safetensors model needs torch",
+            hint="Install it with: pip install 'draem[train]'",
+        ) from error
+    return Inspector(*load_torch_runtime(path, device))
+
+
+def model_path(path: str | Path) -> Path:
+    """The model file that a path means: itself, or the model in a run's folder."""
+    path = Path(path)
+    inside = path / "model.safetensors"
+    return inside if inside.is_file() else path
