@@ -1,0 +1,194 @@
+"""Evaluate a model on a labelled test set, image by image, in constant memory."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draem.datasets.layout import NORMAL, Sample, read_test_samples
+from draem.errors import DatasetError, ImageError, InputError, list_problems
+from draem.evaluation.curves import all_curves
+from draem.evaluation.histograms import PixelHistograms
+from draem.evaluation.metrics import all_metrics, binarize_mask
+from draem.evaluation.result import Evaluation, Example, MaskRule, ScoredImage
+from draem.imaging.decode import decode_image, decode_mask
+from draem.imaging.resize import resize_image
+from draem.inspection.inspector import Inspector, load
+
+_EXAMPLES = 8
+
+
+def evaluate(
+    model: Inspector | str | Path,
+    data: str | Path,
+    *,
+    mask_rule: MaskRule = "half",
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Measure a model on the test set of a category in MVTec layout.
+
+    Pixel metrics are taken at the network's size, as in the published evaluation: masks are
+    resized bilinearly and then made true or false by the mask rule.
+
+    Args:
+        model: A loaded model or the path of a model file.
+        data: The category's folder, with `test` and `ground_truth`.
+        mask_rule: `half` counts a mask pixel of 128 and more of 255 as anomalous; `upstream` only
+            255, as the published evaluation does.
+        device: Where to run, when `model` is a path.
+        progress: Called with (images done, images in all).
+
+    Raises:
+        DatasetError: The folder is not in the layout, or some of its images cannot be read; every
+            problem is listed.
+        ModelFileError: The model file is not one of draem's.
+    """
+    if mask_rule not in ("half", "upstream"):
+        raise InputError(
+            "this mask rule is unknown", expected="half or upstream", found=str(mask_rule)
+        )
+    data = Path(data)
+    samples = read_test_samples(data)
+    inspector = model if isinstance(model, Inspector) else load(model, device=device)
+    tally = _Tally()
+    problems: list[ImageError] = []
+    for done, sample in enumerate(samples, 1):
+        try:
+            tally.add(_examine(inspector, sample, mask_rule))
+        except ImageError as error:
+            problems.append(error)
+        if progress:
+            progress(done, len(samples))
+    if problems:
+        raise DatasetError(
+            f"{len(problems)} images of the test set cannot be used:\n{list_problems(problems)}\n",
+            path=data,
+            hint="Repair or remove them, so that the figures speak of the whole test set",
+        )
+    return _summary(inspector, data, mask_rule, tally)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What grows while the test set is gone through; its memory does not grow with the pixels."""
+
+    images: list[ScoredImage] = field(default_factory=list)
+    histograms: dict[str, PixelHistograms] = field(default_factory=dict)
+    misses: list[tuple[float, int, Example]] = field(default_factory=list)
+    false_alarms: list[tuple[float, int, Example]] = field(default_factory=list)
+    hits: list[tuple[float, int, Example]] = field(default_factory=list)
+
+    def add(self, example: Example) -> None:
+        scored = example.scored
+        self.images.append(scored)
+        self.histograms.setdefault(scored.defect, PixelHistograms.empty()).update(
+            example.anomaly_map, example.mask
+        )
+        score = scored.anomaly_score
+        if scored.label:
+            self._keep(self.misses, -score, example)
+            self._keep(self.hits, score, example)
+        else:
+            self._keep(self.false_alarms, score, example)
+
+    def _keep(self, heap: list[tuple[float, int, Example]], key: float, example: Example) -> None:
+        heapq.heappush(heap, (key, -len(self.images), example))
+        if len(heap) > _EXAMPLES:
+            heapq.heappop(heap)
+
+    def pixels(self, *defects: str) -> PixelHistograms:
+        total = PixelHistograms.empty()
+        for defect in defects:
+            if defect in self.histograms:
+                total = total + self.histograms[defect]
+        return total
+
+    def scores(self, *defects: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        kept = [image for image in self.images if image.defect in defects]
+        return (
+            np.array([image.anomaly_score for image in kept], np.float64),
+            np.array([image.label for image in kept], np.int64),
+        )
+
+
+def _examine(inspector: Inspector, sample: Sample, mask_rule: MaskRule) -> Example:
+    image = inspector.prepare(decode_image(sample.image))
+    output = inspector.run(image[None])
+    mask = None
+    if sample.mask is not None:
+        grey = resize_image(decode_mask(sample.mask), inspector.card.image_size, "bilinear")
+        mask = binarize_mask(grey, mask_rule)
+    return Example(
+        scored=ScoredImage(
+            sample.image, sample.defect, sample.label, float(output.anomaly_scores[0])
+        ),
+        image=image,
+        reconstruction=output.reconstructions[0],
+        anomaly_map=output.anomaly_maps[0],
+        mask=mask,
+    )
+
+
+def _summary(inspector: Inspector, data: Path, rule: MaskRule, tally: _Tally) -> Evaluation:
+    counted = Counter(image.defect for image in tally.images)
+    defects = sorted(defect for defect in counted if defect != NORMAL)
+    everything = tally.pixels(NORMAL, *defects)
+    scores, labels = tally.scores(NORMAL, *defects)
+    threshold = inspector.threshold
+    return Evaluation(
+        model=_facts(inspector),
+        data=data,
+        mask_rule=rule,
+        metrics=all_metrics(scores, labels, everything),
+        metrics_by_defect={
+            defect: all_metrics(*tally.scores(NORMAL, defect), tally.pixels(NORMAL, defect))
+            for defect in defects
+        },
+        counts={
+            NORMAL: counted[NORMAL],
+            "anomalous": len(tally.images) - counted[NORMAL],
+            **{defect: counted[defect] for defect in defects},
+        },
+        images=tuple(tally.images),
+        threshold=threshold,
+        false_reject_rate=_share(scores[labels == 0], threshold),
+        miss_rate=_complement(_share(scores[labels == 1], threshold)),
+        curves=all_curves(scores, labels, everything),
+        misses=_ordered(tally.misses),
+        false_alarms=_ordered(tally.false_alarms),
+        hits=_ordered(tally.hits),
+    )
+
+
+def _facts(inspector: Inspector) -> dict[str, object]:
+    card = inspector.card
+    facts = card.model_dump(include={"fingerprint", "preset", "image_size", "interpolation"})
+    facts["widths"] = f"{card.reconstructive_width}/{card.discriminative_width}"
+    if card.calibration:
+        facts["calibration_images"] = card.calibration.images
+        facts["promised_false_reject_rate"] = card.calibration.false_reject_rate
+    if card.training_set:
+        facts["training_images"] = card.training_set.images
+        facts["training_fingerprint"] = card.training_set.fingerprint
+    return facts
+
+
+def _share(scores: NDArray[np.float64], threshold: float | None) -> float | None:
+    if threshold is None or not len(scores):
+        return None
+    return float((scores >= threshold).mean())
+
+
+def _complement(share: float | None) -> float | None:
+    return None if share is None else 1 - share
+
+
+def _ordered(heap: list[tuple[float, int, Example]]) -> tuple[Example, ...]:
+    return tuple(example for *_, example in sorted(heap, key=lambda entry: entry[:2], reverse=True))

@@ -1,0 +1,99 @@
+"""What an evaluation finds: numbers, curves and the pictures worth a look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+MaskRule = Literal["half", "upstream"]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One curve, ready to draw.
+
+    Attributes:
+        x: (points,) float64 in [0, 1], never falling.
+        y: (points,) float64 in [0, 1].
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredImage:
+    """One test image and its score.
+
+    Attributes:
+        path: The image file.
+        defect: Its defect type (the folder's name), or `normal`.
+        label: 0 normal, 1 anomalous.
+        anomaly_score: In [0, 1].
+    """
+
+    path: Path
+    defect: str
+    label: int
+    anomaly_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One test image with everything a person wants to see of it.
+
+    Attributes:
+        scored: The image's path, label and score.
+        image: (height, width, 3) uint8 RGB at the network's input size.
+        reconstruction: (height, width, 3) uint8 RGB.
+        anomaly_map: (height, width) float32 in [0, 1].
+        mask: (height, width) bool, the true defect pixels; None for a normal image.
+    """
+
+    scored: ScoredImage
+    image: NDArray[np.uint8]
+    reconstruction: NDArray[np.uint8]
+    anomaly_map: NDArray[np.float32]
+    mask: NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything one evaluation found.
+
+    Attributes:
+        model: Facts about the model: `fingerprint`, `preset`, `image_size` and so on.
+        data: The category's folder.
+        mask_rule: How grey masks became true or false pixels.
+        metrics: The metrics over the whole test set, by name; NaN where undefined.
+        metrics_by_defect: The same, each defect type against all normal images.
+        counts: Images: `normal`, `anomalous`, and one entry a defect type.
+        images: Every test image's score, in the order of the test set.
+        threshold: Scores at or above it are anomalous; None where the model has none.
+        false_reject_rate: Share of normal images at or above the threshold.
+        miss_rate: Share of anomalous images below the threshold.
+        curves: `image_roc`, `image_pr`, `pixel_roc`, `pixel_pr` and `pro`
+            (PRO over the false-positive rate); a curve that is undefined is absent.
+        misses: Anomalous images with the lowest scores, lowest first.
+        false_alarms: Normal images with the highest scores, highest first.
+        hits: Anomalous images with the highest scores, highest first.
+    """
+
+    model: dict[str, object]
+    data: Path
+    mask_rule: MaskRule
+    metrics: dict[str, float]
+    metrics_by_defect: dict[str, dict[str, float]]
+    counts: dict[str, int]
+    images: tuple[ScoredImage, ...]
+    threshold: float | None
+    false_reject_rate: float | None
+    miss_rate: float | None
+    curves: dict[str, Curve]
+    misses: tuple[Example, ...]
+    false_alarms: tuple[Example, ...]
+    hits: tuple[Example, ...]
