@@ -1,0 +1,1 @@
+"""From normal images to a model file: recipe, losses, training."""

@@ -1,0 +1,363 @@
+"""Train a model: from a folder of normal images to a calibrated model file."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
+
+from draem._version import __version__
+from draem.errors import InputError, OutputError, TrainingInterrupted
+from draem.imaging.encode import write_png
+from draem.inspection.calibration import calibrate
+from draem.inspection.torch_runtime import TorchRuntime
+from draem.modelfile import Calibration, ModelCard, TrainingSet, write_model
+from draem.networks.devices import multiplies_bf16, resolve_device
+from draem.networks.model import build_draem, check_image_size
+from draem.simulation.profile import PROFILES, SimulationProfile
+from draem.simulation.sheet import simulation_sheet
+from draem.simulation.simulator import Simulator
+from draem.training.average import MovingAverage
+from draem.training.images import RunImages, read_run_images
+from draem.training.keeping import Checkpoints, Records, Stopper
+from draem.training.length import make_clock
+from draem.training.losses import LossWeights
+from draem.training.module import DraemModule, SimulatedBatches
+from draem.training.progress import TrainingProgress, file_progress
+from draem.training.recipe import Recipe, make_recipe
+from draem.training.run import RunFolder, resume_run, start_run
+from draem.training.validation import Validation
+
+_VALIDATION_SAMPLES = 16
+_SHEET_SAMPLES = 8
+_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a finished training leaves.
+
+    Attributes:
+        model: The model file.
+        card: What the model file says of itself, its threshold and figures included.
+        steps: Steps trained.
+        seconds: Training time, decoding and calibration not counted.
+    """
+
+    model: Path
+    card: ModelCard
+    steps: int
+    seconds: float
+
+
+def train(
+    data: str | Path,
+    out: str | Path,
+    recipe: Recipe | None = None,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    devices: int = 1,
+    console: Console | None = None,
+) -> TrainingResult:
+    """Train a model on images of good parts and write it with a calibrated threshold.
+
+    Args:
+        data: A category in MVTec layout (`train/good`), or any folder of normal images.
+        out: The run's folder; see the guide for what it receives.
+        recipe: From `make_recipe`; the preset `compact` where left out. A resumed run keeps its
+            own, and a recipe given beside `resume` must equal it.
+        resume: Go on with an unfinished run in `out`.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        devices: How many of them, by distributed data parallel; the batch is shared among them.
+        console: Where progress is shown; nowhere where left out.
+
+    Returns:
+        The model file and what it says of itself. With several devices only the first process
+        returns; the others end, so that what follows this call happens once.
+
+    Raises:
+        DatasetError: There are no normal images, or some cannot be read; all are listed.
+        RunExistsError: The folder holds a run already, or the run to resume is finished.
+        RecipeError: A resumed run was started with another recipe.
+        ImageSizeError: The image size does not suit the network.
+        TrainingInterrupted: Ctrl-C was pressed; the run can be resumed.
+        OutputError: The run cannot be written.
+    """
+    console = console or Console(quiet=True)
+    if resume:
+        run, recipe = resume_run(out, recipe)
+    else:
+        recipe = recipe or make_recipe()
+    check_image_size(*recipe.network.image_size)
+    place = resolve_device(device)
+    _check_devices(devices, recipe.training.batch_size, place)
+    images = _read(data, recipe, console)
+    if not resume:
+        run = _start(out, recipe)
+    return _Training(run, recipe, images, place, devices, console).finish()
+
+
+class _Training:
+    """Wires the parts of one run together."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        recipe: Recipe,
+        images: RunImages,
+        device: torch.device,
+        devices: int,
+        console: Console,
+    ) -> None:
+        options = recipe.training
+        self._run, self._recipe, self._images = run, recipe, images
+        self._device, self._devices, self._console = device, devices, console
+        self._interrupted = threading.Event()
+        self._weights = LossWeights(
+            options.l2_weight, options.ssim_weight, options.focal_weight, options.focal_gamma
+        )
+        self._clock = make_clock(
+            len(images.training),
+            options.batch_size,
+            epochs=options.epochs,
+            steps=options.steps,
+            minutes=options.minutes,
+        )
+        network = build_draem(
+            recipe.network.reconstructive_width,
+            recipe.network.discriminative_width,
+            seed=options.seed,
+        )
+        self._module = DraemModule(
+            network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+            self._clock,
+            learning_rate=options.learning_rate,
+            schedule=options.schedule,
+            loss_weights=self._weights,
+            training_set=images.fingerprint,
+        )
+        self._average = MovingAverage(network, options.average_decay)
+        self._profile = simulation_profile(recipe)
+
+    def finish(self) -> TrainingResult:
+        trainer = self._trainer()
+        simulator = Simulator(
+            self._images.training, self._images.textures, self._profile, self._recipe.training.seed
+        ).to(trainer.strategy.root_device)
+        if trainer.is_global_zero:
+            sheet = simulation_sheet(
+                simulator.batch(0, _SHEET_SAMPLES), "Simulated training samples"
+            )
+            write_png(self._run.pictures / "samples.png", sheet)
+        records = self._records(simulator)
+        # They need the device that the trainer has chosen.
+        trainer.callbacks.extend(self._callbacks(trainer, records))  # type: ignore[attr-defined]
+        batches = SimulatedBatches(
+            simulator,
+            self._recipe.training.batch_size,
+            lambda: trainer.global_step,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+        )
+        checkpoint = self._run.checkpoint if self._run.checkpoint.exists() else None
+        with _stop_gently(self._interrupted, self._console), _explained(self._run.root):
+            trainer.fit(self._module, batches, ckpt_path=checkpoint, weights_only=True)
+        if self._interrupted.is_set() and self._clock.fraction(trainer.global_step) < 1:
+            raise TrainingInterrupted(
+                f"training was stopped after step {trainer.global_step}",
+                path=self._run.root,
+                hint="Nothing is lost: go on with the same command and --resume",
+            )
+        if not trainer.is_global_zero:
+            sys.exit()
+        card = write_model(self._run.model, self._average.network.state_dict(), self._card(records))
+        return TrainingResult(self._run.model, card, trainer.global_step, self._clock.seconds)
+
+    def _trainer(self) -> Trainer:
+        cuda = self._device.type == "cuda"
+        single = [self._device.index or 0] if cuda else 1
+        with _quiet_lightning():
+            return Trainer(
+                accelerator="cuda" if cuda else "cpu",
+                devices=single if self._devices == 1 else self._devices,
+                strategy="auto" if self._devices == 1 else "ddp",
+                precision=_precision(self._recipe.training.precision, self._device),  # type: ignore[arg-type]
+                max_epochs=-1,
+                logger=TensorBoardLogger(self._run.root, name="tensorboard", version=""),
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+                log_every_n_steps=1,
+            )
+
+    def _records(self, simulator: Simulator) -> Records:
+        held_out = self._images.held_out
+        normal = (
+            torch.from_numpy(held_out).permute(0, 3, 1, 2).to(simulator.normal_images.device)
+            if len(held_out)
+            else simulator.normal_images
+        )
+        validation = Validation(
+            Simulator(normal, simulator.textures, self._profile, simulator.seed),
+            _VALIDATION_SAMPLES,
+            self._weights,
+        )
+        return Records(self._run, self._clock, validation, self._average, self._say)
+
+    def _callbacks(self, trainer: Trainer, records: Records) -> list[Callback]:
+        callbacks: list[Callback] = [
+            self._average,
+            Stopper(self._clock, self._interrupted.is_set),
+            records,
+            Checkpoints(self._run.checkpoint, self._recipe.training.checkpoint_seconds),
+        ]
+        if trainer.is_global_zero and not self._console.quiet:
+            size = self._recipe.training.batch_size
+            callbacks.append(TrainingProgress(self._clock, size, self._console))
+        return callbacks
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False)
+
+    def _card(self, records: Records) -> ModelCard:
+        network = self._recipe.network
+        return ModelCard(
+            preset=self._recipe.preset,
+            reconstructive_width=network.reconstructive_width,
+            discriminative_width=network.discriminative_width,
+            image_size=network.image_size,
+            interpolation=network.interpolation,
+            recipe=self._recipe.model_dump(mode="json", exclude_none=True),
+            calibration=self._calibration(),
+            training_set=TrainingSet(
+                images=len(self._images.training), fingerprint=self._images.fingerprint
+            ),
+            versions={
+                "draem": __version__,
+                "torch": torch.__version__,
+                "lightning": lightning.__version__,
+                "numpy": np.__version__,
+            },
+            figures={name: value for name, value in records.figures.items() if np.isfinite(value)},
+        )
+
+    def _calibration(self) -> Calibration | None:
+        held_out = self._images.held_out
+        if not len(held_out):
+            return None
+        runtime = TorchRuntime(copy.deepcopy(self._average.network), self._device)
+        scores = [
+            float(score)
+            for start in range(0, len(held_out), 8)
+            for score in runtime.run(held_out[start : start + 8]).anomaly_scores
+        ]
+        return calibrate(scores, self._recipe.training.false_reject_rate)
+
+
+def simulation_profile(recipe: Recipe) -> SimulationProfile:
+    """The recipe's profile with the recipe's own values in it."""
+    stated = recipe.simulation.model_dump(exclude_none=True, exclude={"profile", "textures"})
+    return dataclasses.replace(PROFILES[recipe.simulation.profile], **stated)
+
+
+def _read(data: str | Path, recipe: Recipe, console: Console) -> RunImages:
+    with file_progress(console) as progress:
+        return read_run_images(data, recipe, progress)
+
+
+def _start(out: str | Path, recipe: Recipe) -> RunFolder:
+    # Of several processes only the first makes the folder; the others come when it exists.
+    if os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0":
+        return start_run(out, recipe)
+    return RunFolder(Path(out))
+
+
+def _check_devices(devices: int, batch_size: int, device: torch.device) -> None:
+    if devices < 1 or batch_size % devices:
+        raise InputError(
+            f"the batch of {batch_size} cannot be shared among {devices} devices",
+            expected="a batch size divisible by the number of devices",
+        )
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        raise InputError(
+            f"there are not {devices} GPUs on this machine", found=str(torch.cuda.device_count())
+        )
+
+
+def _precision(name: str, device: torch.device) -> str:
+    if name != "auto":
+        return _PRECISIONS[name]
+    return _PRECISIONS["bf16" if multiplies_bf16(device) else "32"]
+
+
+@contextmanager
+def _stop_gently(interrupted: threading.Event, console: Console) -> Iterator[None]:
+    """Turn the first Ctrl-C into a stop after the current step; a second one stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def on_interrupt(_number: int, _frame: FrameType | None) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+        console.print("Stopping after this step; press Ctrl-C again to stop at once.")
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _explained(root: Path) -> Iterator[None]:
+    try:
+        with _quiet_lightning():
+            yield
+    except OSError as error:
+        raise OutputError(
+            f"the run cannot be written ({error.strerror or error})",
+            path=root,
+            hint="Make room on the disk, then go on with --resume",
+        ) from error
+    except SystemExit as error:
+        # Lightning ends the process after a second Ctrl-C; the caller decides here.
+        raise KeyboardInterrupt from error
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advice to its developers away from our users."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,103 @@
+"""The pictures of a run: decoded once, some held out, textures beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from draem.datasets.decoded import decode_images, fingerprint
+from draem.datasets.layout import read_normal_images
+from draem.simulation.textures import builtin_textures, load_textures
+from draem.training.recipe import Recipe
+
+_HELD_OUT_STREAM = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunImages:
+    """Everything that is decoded for a run, at the network's size.
+
+    Attributes:
+        training: (images, 3, height, width) uint8 RGB, to learn from.
+        held_out: (images, height, width, 3) uint8 RGB, for validation and calibration; may be
+            empty.
+        textures: (textures, 3, height, width) uint8 RGB, the anomaly sources.
+        fingerprint: Hash of the training images.
+    """
+
+    training: Tensor
+    held_out: NDArray[np.uint8]
+    textures: Tensor
+    fingerprint: str
+
+
+def read_run_images(
+    data: str | Path,
+    recipe: Recipe,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> RunImages:
+    """Decode the normal images and the textures of a run.
+
+    Args:
+        data: A category in MVTec layout, or any folder of normal images.
+        recipe: Says sizes, textures, seed and how many images are held out.
+        progress: Called with (what is read, files done, files in all).
+
+    Raises:
+        DatasetError: There are no normal images, or some cannot be read; all are listed.
+        TextureError: The textures folder holds no textures.
+        MissingDependencyError: The built-in textures need scikit-image.
+    """
+
+    def reading(what: str) -> Callable[[int, int], None]:
+        return lambda done, total: progress(what, done, total) if progress else None
+
+    size, interpolation = recipe.network.image_size, recipe.network.interpolation
+    paths = read_normal_images(data)
+    images = decode_images(paths, size, interpolation, reading("Reading images"))
+    folder = recipe.simulation.textures
+    textures = (
+        load_textures(Path(folder), size, reading("Reading textures"))
+        if folder
+        else builtin_textures(size)
+    )
+    held_out, kept = split_held_out(
+        len(images), recipe.training.held_out_share, recipe.training.seed
+    )
+    training = images[kept]
+    return RunImages(
+        training=_channels_first(training),
+        held_out=images[held_out],
+        textures=_channels_first(textures),
+        fingerprint=fingerprint(training),
+    )
+
+
+def split_held_out(
+    count: int, share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which images are held out and which are trained on.
+
+    Args:
+        count: Images in all.
+        share: To hold out, rounded; at least one image where the share is not 0, and at least one
+            is always left to train on.
+        seed: Decides which.
+
+    Returns:
+        Indices of the held-out images and of the others, each in rising order.
+    """
+    wanted = max(1, round(share * count)) if share else 0
+    wanted = min(wanted, count - 1)
+    order = np.random.default_rng([seed, _HELD_OUT_STREAM]).permutation(count)
+    return np.sort(order[:wanted]), np.sort(order[wanted:])
+
+
+def _channels_first(images: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,117 @@
+"""DRAEM's losses: squared error and SSIM for the reconstruction, focal loss for the mask.
+
+All are computed in float32, also under autocast.
+
+Source:
+    Zavrtanik et al., ICCV 2021, equations 1 to 3.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from draem.networks.model import DraemOutput
+from draem.simulation.simulator import SimulatedBatch
+
+WINDOW = 11
+SIGMA = 1.5
+
+
+class LossWeights(NamedTuple):
+    """Weights of the three losses, and the focal loss's gamma."""
+
+    l2: float = 1.0
+    ssim: float = 1.0
+    focal: float = 1.0
+    focal_gamma: float = 2.0
+
+
+class Losses(NamedTuple):
+    """The losses of a batch, each a scalar float32.
+
+    Attributes:
+        total: The weighted sum.
+        l2: Mean squared error of the reconstruction.
+        ssim: 1 - SSIM of the reconstruction.
+        focal: Focal loss of the mask.
+    """
+
+    total: Tensor
+    l2: Tensor
+    ssim: Tensor
+    focal: Tensor
+
+
+def draem_losses(output: DraemOutput, batch: SimulatedBatch, weights: LossWeights) -> Losses:
+    """All losses of one batch.
+
+    Args:
+        output: What the model made of the simulated images.
+        batch: The batch.
+        weights: How the losses are added.
+    """
+    with torch.autocast(output.reconstruction.device.type, enabled=False):
+        reconstruction, target = output.reconstruction.float(), batch.normal_images.float()
+        l2 = functional.mse_loss(reconstruction, target)
+        ssim = 1 - structural_similarity(reconstruction, target).mean()
+        focal = focal_loss(output.mask_logits.float(), batch.anomaly_mask, weights.focal_gamma)
+        total = weights.l2 * l2 + weights.ssim * ssim + weights.focal * focal
+        return Losses(total, l2, ssim, focal)
+
+
+def focal_loss(mask_logits: Tensor, anomaly_mask: Tensor, gamma: float = 2.0) -> Tensor:
+    """Cross entropy in which easy pixels count less: mean of -(1 - p)^gamma log p.
+
+    p is the probability of the pixel's true class; both classes weigh the same, as published.
+    With gamma 0 this is cross entropy.
+
+    Args:
+        mask_logits: (batch, 2, height, width) float32.
+        anomaly_mask: (batch, 1, height, width), 0 or 1.
+        gamma: The focusing parameter, not negative.
+
+    Source:
+        Lin et al., Focal Loss for Dense Object Detection, ICCV 2017. The published code adds 1e-5
+        to p; here the logarithm of the softmax needs no such guard.
+    """
+    sign = 2 * anomaly_mask[:, 0] - 1  # (batch, height, width), -1 or 1
+    margin = (mask_logits[:, 1] - mask_logits[:, 0]) * sign
+    # Through logarithms the gradient stays finite where 1 - p underflows, for any gamma.
+    easiness = torch.exp(gamma * functional.logsigmoid(-margin))
+    return -(easiness * functional.logsigmoid(margin)).mean()
+
+
+def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
+    """SSIM at every pixel, with an 11x11 Gaussian window and zeros beyond the border.
+
+    Args:
+        first: (batch, channels, height, width) float32, data range 1.
+        second: Likewise.
+
+    Returns:
+        (batch, channels, height, width) in [-1, 1].
+
+    Source:
+        Wang et al., Image Quality Assessment, IEEE TIP 2004, with the window (sigma 1.5) and the
+        zero padding of the published DRAEM code.
+    """
+    channels = first.shape[1]
+    offsets = torch.arange(WINDOW, device=first.device, dtype=torch.float32) - WINDOW // 2
+    window = torch.exp(-(offsets**2) / (2 * SIGMA**2))
+    window = (window / window.sum()).expand(5 * channels, 1, 1, WINDOW)
+    stacked = torch.cat((first, second, first * first, second * second, first * second), dim=1)
+    blurred = functional.conv2d(stacked, window, padding=(0, WINDOW // 2), groups=5 * channels)
+    blurred = functional.conv2d(
+        blurred, window.transpose(2, 3), padding=(WINDOW // 2, 0), groups=5 * channels
+    )
+    mean_1, mean_2, square_1, square_2, product = blurred.chunk(5, dim=1)
+    c1, c2 = 0.01**2, 0.03**2
+    variance_1, variance_2 = square_1 - mean_1**2, square_2 - mean_2**2
+    covariance = product - mean_1 * mean_2
+    return ((2 * mean_1 * mean_2 + c1) * (2 * covariance + c2)) / (
+        (mean_1**2 + mean_2**2 + c1) * (variance_1 + variance_2 + c2)
+    )

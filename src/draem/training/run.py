@@ -1,0 +1,119 @@
+"""The folder of a run: what lies where, and whether a training may begin there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from draem.errors import DatasetError, RecipeError, RunExistsError
+from draem.files import make_folder
+from draem.training.recipe import Recipe, make_recipe, write_recipe
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The files of a run.
+
+    Attributes:
+        root: The run's folder.
+    """
+
+    root: Path
+
+    @property
+    def model(self) -> Path:
+        """The finished model."""
+        return self.root / "model.safetensors"
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe, written when the run is started."""
+        return self.root / "recipe.toml"
+
+    @property
+    def metrics(self) -> Path:
+        """Losses and validation figures as training goes on."""
+        return self.root / "metrics.csv"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state to resume from."""
+        return self.root / "checkpoints" / "last.ckpt"
+
+    @property
+    def pictures(self) -> Path:
+        """Folder of picture sheets."""
+        return self.root / "pictures"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard logs."""
+        return self.root / "tensorboard"
+
+
+def start_run(root: str | Path, recipe: Recipe) -> RunFolder:
+    """Make the folder of a new run and write the recipe into it.
+
+    Raises:
+        RunExistsError: There is a run in the folder already.
+        OutputError: The folder cannot be made.
+    """
+    run = RunFolder(Path(root))
+    if run.recipe.exists() or run.model.exists():
+        state = "a finished run" if run.model.exists() else "an unfinished run"
+        raise RunExistsError(
+            f"the folder holds {state} already",
+            path=run.root,
+            hint="Give another folder with --out"
+            + ("" if run.model.exists() else ", or go on with this run with --resume"),
+        )
+    make_folder(run.checkpoint.parent)
+    make_folder(run.pictures)
+    write_recipe(recipe, run.recipe)
+    return run
+
+
+def resume_run(root: str | Path, asked: Recipe | None) -> tuple[RunFolder, Recipe]:
+    """Find a run to go on with, and its recipe.
+
+    Args:
+        root: The run's folder.
+        asked: The recipe that the caller stated, if any; it must be that of the run.
+
+    Raises:
+        DatasetError: There is no run in the folder.
+        RunExistsError: The run is finished.
+        RecipeError: The run was started with another recipe.
+    """
+    run = RunFolder(Path(root))
+    if not run.recipe.is_file():
+        raise DatasetError(
+            "there is no run to resume",
+            path=run.root,
+            expected="a folder that an earlier `draem train --out` made, with recipe.toml",
+        )
+    recipe = make_recipe(file=run.recipe)
+    if asked is not None and asked != recipe:
+        raise RecipeError(
+            "a resumed run keeps the recipe that it was started with",
+            path=run.recipe,
+            found="other values for " + ", ".join(_differences(recipe, asked)),
+            hint="Resume without these options, or start a new run in another folder",
+        )
+    if run.model.exists():
+        raise RunExistsError(
+            "the run is finished already", path=run.root, hint="Its model is model.safetensors"
+        )
+    return run, recipe
+
+
+def _differences(first: Recipe, second: Recipe) -> list[str]:
+    ours, theirs = first.model_dump(), second.model_dump()
+    names = [] if ours["preset"] == theirs["preset"] else ["preset"]
+    for section in ("network", "simulation", "training"):
+        names += [
+            f"{section}.{key}"
+            for key, value in ours[section].items()
+            if theirs[section][key] != value
+        ]
+    return names

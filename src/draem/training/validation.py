@@ -1,0 +1,113 @@
+"""Validation without anomalous images: held-out good images, with simulated anomalies over them.
+
+Nothing is chosen by these figures; they show how the training goes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from draem.evaluation.histograms import PixelHistograms
+from draem.evaluation.metrics import image_auroc, pixel_ap, pixel_auroc
+from draem.imaging.colors import overlay
+from draem.imaging.sheet import picture_sheet
+from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
+from draem.networks.model import Draem
+from draem.simulation.sheet import to_pictures
+from draem.simulation.simulator import Simulator
+from draem.training.losses import LossWeights, draem_losses
+
+_SEED_OFFSET = 2**32
+_BATCH = 8
+
+
+class Validation:
+    """A fixed set of simulated anomalies over held-out good images.
+
+    Args:
+        simulator: Over the held-out images; its profile decides the anomalies.
+        samples: Simulated images, at most; each is also scored as it was before.
+        loss_weights: As in training.
+    """
+
+    def __init__(self, simulator: Simulator, samples: int, loss_weights: LossWeights) -> None:
+        profile = dataclasses.replace(simulator.profile, clean_share=0.0)
+        fixed = Simulator(
+            simulator.normal_images, simulator.textures, profile, simulator.seed + _SEED_OFFSET
+        )
+        self._batches = [
+            fixed.batch(step, min(_BATCH, samples - step * _BATCH))
+            for step in range(-(-samples // _BATCH))
+        ]
+        self._loss_weights = loss_weights
+
+    @torch.no_grad()
+    def measure(self, network: Draem) -> dict[str, float]:
+        """Losses and metrics of a network, by name.
+
+        Args:
+            network: On the device of the images; left in the mode it came in.
+        """
+        was_training = network.training
+        network.eval()
+        losses: list[Tensor] = []
+        scores: list[float] = []
+        labels: list[int] = []
+        pixels = PixelHistograms.empty()
+        for batch in self._batches:
+            output = network(batch.simulated_images)
+            losses.append(torch.stack(draem_losses(output, batch, self._loss_weights)))
+            maps = anomaly_maps(output.mask_logits)
+            masks = batch.anomaly_mask[:, 0].bool().cpu().numpy()
+            for anomaly_map, mask in zip(maps[:, 0].cpu().numpy(), masks, strict=True):
+                pixels.update(anomaly_map, mask)
+            clean = anomaly_maps(network(batch.normal_images).mask_logits)
+            scores += anomaly_scores(maps).tolist() + anomaly_scores(clean).tolist()
+            labels += [int(mask.any()) for mask in masks] + [0] * len(masks)
+        network.train(was_training)
+        total, l2, ssim, focal = torch.stack(losses).mean(0).tolist()
+        return {
+            "val_loss": total,
+            "val_l2": l2,
+            "val_ssim": ssim,
+            "val_focal": focal,
+            "val_image_auroc": image_auroc(np.array(scores), np.array(labels)),
+            "val_pixel_auroc": pixel_auroc(pixels),
+            "val_pixel_ap": pixel_ap(pixels),
+        }
+
+    @torch.no_grad()
+    def picture(self, network: Draem, title: str) -> NDArray[np.uint8]:
+        """A sheet of the first samples with what the network makes of them.
+
+        Returns:
+            (height, width, 3) uint8 RGB.
+        """
+        was_training = network.training
+        network.eval()
+        batch = self._batches[0]
+        output = network(batch.simulated_images)
+        clean = network(batch.normal_images)
+        network.train(was_training)
+        maps = anomaly_maps(output.mask_logits)[:, 0].float().cpu().numpy()
+        clean_maps = anomaly_maps(clean.mask_logits)[:, 0].float().cpu().numpy()
+        images, simulated = to_pictures(batch.normal_images), to_pictures(batch.simulated_images)
+        restored, masks = to_pictures(output.reconstruction), to_pictures(batch.anomaly_mask)
+        rows = [
+            [
+                simulated[row],
+                restored[row],
+                overlay(simulated[row], maps[row]),
+                masks[row][:, :, 0],
+                images[row],
+                overlay(images[row], clean_maps[row]),
+            ]
+            for row in range(min(6, len(images)))
+        ]
+        columns = ("simulated", "reconstruction", "marked", "true mask", "good", "marked")
+        return picture_sheet(rows, columns, title=title)
