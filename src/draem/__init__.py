@@ -1,0 +1,97 @@
+"""Find surface defects having only images of good parts: DRAEM, complete and practical.
+
+Example:
+    >>> import draem
+    >>> result = draem.train("parts/", "runs/parts")  # doctest: +SKIP
+    >>> inspector = draem.load(result.model)  # doctest: +SKIP
+    >>> inspector.inspect(image).is_anomalous  # doctest: +SKIP
+    False
+
+Names are imported on first use, so that importing draem stays fast and needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from draem._version import __version__
+from draem.errors import DraemError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from draem.evaluation.evaluate import evaluate
+    from draem.evaluation.result import Evaluation
+    from draem.inspection.folder import inspect_files
+    from draem.inspection.inspector import Inspection, Inspector, load
+    from draem.inspection.regions import Region
+    from draem.modelfile import ModelCard
+    from draem.networks.upstream import import_upstream
+    from draem.reporting import write_metrics, write_report
+    from draem.simulation.simulate import simulate
+    from draem.simulation.simulator import SimulatedBatch
+    from draem.training.fit import TrainingResult, train
+    from draem.training.recipe import Recipe, make_recipe
+
+__all__ = [
+    "DraemError",
+    "Evaluation",
+    "Inspection",
+    "Inspector",
+    "ModelCard",
+    "Recipe",
+    "Region",
+    "SimulatedBatch",
+    "TrainingResult",
+    "__version__",
+    "evaluate",
+    "import_upstream",
+    "inspect_files",
+    "load",
+    "make_recipe",
+    "simulate",
+    "train",
+    "write_metrics",
+    "write_report",
+]
+
+_HOMES = {
+    "Evaluation": "draem.evaluation.result",
+    "Inspection": "draem.inspection.inspector",
+    "Inspector": "draem.inspection.inspector",
+    "ModelCard": "draem.modelfile",
+    "Recipe": "draem.training.recipe",
+    "Region": "draem.inspection.regions",
+    "SimulatedBatch": "draem.simulation.simulator",
+    "TrainingResult": "draem.training.fit",
+    "evaluate": "draem.evaluation.evaluate",
+    "import_upstream": "draem.networks.upstream",
+    "inspect_files": "draem.inspection.folder",
+    "load": "draem.inspection.inspector",
+    "make_recipe": "draem.training.recipe",
+    "simulate": "draem.simulation.simulate",
+    "train": "draem.training.fit",
+    "write_metrics": "draem.reporting",
+    "write_report": "draem.reporting",
+}
+_TRAINING_LIBRARIES = {"lightning", "safetensors", "skimage", "tensorboard", "torch"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'draem' has no attribute {name!r}")
+    try:
+        home = importlib.import_module(_HOMES[name])
+    except ModuleNotFoundError as error:
+        if error.name not in _TRAINING_LIBRARIES:
+            raise
+        raise MissingDependencyError(
+            f"`draem.{name}` needs {error.name}, which is not installed",
+            hint="Install it with: pip install 'draem[train]'",
+        ) from error
+    value = getattr(home, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,71 @@
+"""The `draem` command: its subcommands, and how errors become messages and exit statuses."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from draem.cli import demo, evaluate, import_upstream, info, inspect, simulate, train
+from draem.errors import DraemError, TrainingInterrupted
+
+app = typer.Typer(
+    name="draem",
+    help="Find surface defects having only images of good parts.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("train")(train.command)
+app.command("evaluate")(evaluate.command)
+app.command("inspect")(inspect.command)
+app.command("simulate")(simulate.command)
+app.command("import-upstream")(import_upstream.command)
+app.command("info")(info.command)
+app.command("demo")(demo.command)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    ctx: typer.Context,
+    show: bool = typer.Option(False, "--version", help="Show the version and exit."),
+) -> None:
+    """Find surface defects having only images of good parts."""
+    if show:
+        from draem._version import __version__
+
+        typer.echo(f"draem {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+        raise typer.Exit
+
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; errors that draem explains end with a message, not a traceback."""
+    try:
+        app()
+    except TrainingInterrupted as error:
+        _fail(error, EXIT_INTERRUPTED)
+    except DraemError as error:
+        _fail(error, EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        typer.echo("Stopped.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone, as `draem info model | head -1` makes it go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _fail(error: DraemError, status: int) -> None:
+    prefix = "" if isinstance(error, TrainingInterrupted) else "error: "
+    typer.echo(f"{prefix}{error}", err=True)
+    sys.exit(status)

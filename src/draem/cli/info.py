@@ -1,0 +1,47 @@
+"""`draem info`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="A model file, or the folder of a run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a model file says of itself."""
+    from draem.inspection.calibration import guarantee
+    from draem.inspection.inspector import model_path
+    from draem.modelfile import read_card
+
+    card = read_card(model_path(model))
+    if as_json:
+        typer.echo(card.model_dump_json(indent=2))
+        return
+    height, width = card.image_size
+    facts: dict[str, object] = {
+        "preset": card.preset,
+        "widths": f"{card.reconstructive_width} reconstructive, "
+        f"{card.discriminative_width} discriminative",
+        "image size": f"{height}x{width} (height x width), {card.interpolation} resize",
+        "fingerprint": card.fingerprint,
+    }
+    if card.training_set:
+        facts["trained on"] = (
+            f"{card.training_set.images} images, fingerprint {card.training_set.fingerprint}"
+        )
+    if card.calibration:
+        facts["threshold"] = f"{card.calibration.threshold:.6g}: {guarantee(card.calibration)}"
+    else:
+        facts["threshold"] = "none"
+    facts |= {f"figure {name}": f"{value:.4f}" for name, value in card.figures.items()}
+    for section, options in card.recipe.items():
+        if isinstance(options, dict):
+            facts |= {f"{section}.{key}": value for key, value in options.items()}
+    facts |= {f"made with {name}": version for name, version in card.versions.items()}
+    widest = max(map(len, facts))
+    for name, value in facts.items():
+        typer.echo(f"{name:<{widest}}  {value}")

@@ -1,0 +1,39 @@
+"""`draem inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from draem.cli.terminal import bar, stderr_console
+
+EXIT_SOME_FAILED = 1
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="A model file, or the folder of a run.")],
+    images: Annotated[list[Path], typer.Argument(help="Images and folders of images.")],
+    out: Annotated[Path, typer.Option(help="Folder for results.jsonl, maps and overlays.")],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+) -> None:
+    """Score images and mark their defects."""
+    from draem.datasets.layout import gather_images
+    from draem.inspection.folder import inspect_files
+    from draem.inspection.inspector import load
+
+    console = stderr_console()
+    paths = gather_images(images)
+    inspector = load(model, device=device)
+    with bar(console, "Inspecting") as progress:
+        summary = inspect_files(inspector, paths, out, progress=progress)
+    for path, message in summary.failures:
+        typer.echo(f"error: {path}: {message}", err=True)
+    decided = "no threshold" if inspector.threshold is None else f"{summary.anomalous} anomalous"
+    typer.echo(
+        f"{summary.images} images: {decided}, {len(summary.failures)} could not be read", err=True
+    )
+    typer.echo(summary.results)
+    if summary.failures:
+        raise typer.Exit(EXIT_SOME_FAILED)

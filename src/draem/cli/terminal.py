@@ -1,0 +1,54 @@
+"""What the commands share at the terminal: a console for people, a bar for long work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def stderr_console() -> Console:
+    """The console for progress and remarks; results go to standard output."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with the time left; calls of (done, total) move it."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    with Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as progress:
+        task = progress.add_task(what, total=None)
+
+        def move(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield move
+
+
+def percent(value: float) -> str:
+    """A share as percent with one digit, a dash where it is undefined.
+
+    Example:
+        >>> percent(0.9385), percent(float("nan"))
+        ('93.8', '–')
+    """
+    return "–" if value != value else f"{100 * value:.1f}"

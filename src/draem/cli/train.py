@@ -1,0 +1,104 @@
+"""`draem train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from draem.cli.terminal import stderr_console
+
+
+def command(
+    data: Annotated[
+        Path,
+        typer.Argument(help="A category in MVTec layout (train/good), or a folder of good images."),
+    ],
+    out: Annotated[Path, typer.Option(help="The run's folder.")],
+    preset: Annotated[
+        Literal["compact", "full"] | None,
+        typer.Option(
+            help="compact trains in minutes on a CPU; full is the paper's.",
+            show_default="compact",
+        ),
+    ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|HxW", help="Network input in pixels, multiples of 32.", show_default="256"
+        ),
+    ] = None,
+    textures: Annotated[
+        Path | None,
+        typer.Option(help="Folder of anomaly sources.", show_default="the built-in textures"),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Length in passes over the images.", show_default="preset's")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Length in training steps.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Length in minutes.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.", show_default="8")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Decides everything random.", show_default="0")
+    ] = None,
+    profile: Annotated[
+        Literal["paper", "upstream"] | None,
+        typer.Option(
+            help="Simulation as in the paper or as in the published code.",
+            show_default="preset's",
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    devices: Annotated[int, typer.Option(help="How many devices share the batch.")] = 1,
+    precision: Annotated[
+        Literal["auto", "32", "bf16", "16"] | None,
+        typer.Option(help="Arithmetic of the networks.", show_default="auto"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    recipe: Annotated[
+        Path | None, typer.Option(help="TOML file with any of the recipe's keys.")
+    ] = None,
+) -> None:
+    """Train a model on images of good parts."""
+    import draem
+    from draem.inspection.calibration import guarantee
+    from draem.training.recipe import make_recipe, parse_image_size
+
+    lengths = {"epochs": epochs, "steps": steps, "minutes": minutes}
+    if sum(value is not None for value in lengths.values()) > 1:
+        raise typer.BadParameter("give only one of --epochs, --steps and --minutes")
+    overrides: dict[str, dict[str, object]] = {
+        "network": {"image_size": parse_image_size(image_size) if image_size else None},
+        "simulation": {"profile": profile, "textures": str(textures) if textures else None},
+        "training": {
+            **lengths,
+            "batch_size": batch_size,
+            "seed": seed,
+            "precision": precision,
+        },
+    }
+    stated = any(value is not None for options in overrides.values() for value in options.values())
+    if resume and not (preset or recipe or stated):
+        made = None
+    elif resume and recipe is None:
+        made = make_recipe(preset, out / "recipe.toml", overrides)
+    else:
+        made = make_recipe(preset, recipe, overrides)
+    console = stderr_console()
+    result = draem.train(
+        data, out, made, resume=resume, device=device, devices=devices, console=console
+    )
+    calibration = result.card.calibration
+    if calibration is None:
+        typer.echo("No threshold: no image was held out to find one.", err=True)
+    else:
+        typer.echo(f"Threshold {calibration.threshold:.4g}: {guarantee(calibration)}.", err=True)
+        asked = result.card.recipe["training"]["false_reject_rate"]
+        if calibration.false_reject_rate > asked:
+            typer.echo(
+                f"A rate of {100 * asked:g}% needs at least {round(1 / asked) - 1} held-out "
+                f"images; there were {calibration.images}.",
+                err=True,
+            )
+    typer.echo(result.model)
