@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -86,9 +87,12 @@ def check_image_size(height: int, width: int) -> None:
     """
     if height >= SIZE_STEP and width >= SIZE_STEP and not (height % SIZE_STEP or width % SIZE_STEP):
         return
-    lower = tuple(max(SIZE_STEP, side // SIZE_STEP * SIZE_STEP) for side in (height, width))
-    upper = tuple(max(SIZE_STEP, -(-side // SIZE_STEP) * SIZE_STEP) for side in (height, width))
-    nearest = " or ".join(dict.fromkeys(f"{high}x{wide}" for high, wide in (lower, upper)))
+    sides = (height, width)
+    down, near, up = (
+        "x".join(str(SIZE_STEP * max(1, rounded(side / SIZE_STEP))) for side in sides)
+        for rounded in (math.floor, round, math.ceil)
+    )
+    nearest = " or ".join(dict.fromkeys((near, down, up)))
     raise ImageSizeError(
         "the network cannot take this image size",
         expected=f"height and width to be multiples of {SIZE_STEP}",

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from draem.errors import ImageSizeError
+from draem.networks.model import Draem, DraemOutput, build_draem, check_image_size
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
+
+
+def test_parameter_count_is_the_published_one() -> None:
+    with torch.device("meta"):
+        model = Draem()
+
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert count == 69_048_579 + 28_374_146
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("size", [(32, 32), (64, 32), (32, 160)])
+def test_output_is_the_same_named_pair_in_every_mode(training: bool, size: tuple[int, int]) -> None:
+    model = build_draem(2, 2).train(training)
+
+    output = model(torch.rand(2, 3, *size))
+
+    assert isinstance(output, DraemOutput)
+    assert output.reconstruction.shape == (2, 3, *size)
+    assert output.mask_logits.shape == (2, 2, *size)
+
+
+def test_the_discriminator_sees_reconstruction_and_image() -> None:
+    model = build_draem(2, 2).eval()
+    images = torch.rand(1, 3, 32, 32)
+
+    with torch.no_grad():
+        output = model(images)
+        reconstruction = model.reconstructive(images)
+
+        assert torch.equal(output.reconstruction, reconstruction)
+        assert torch.equal(output.mask_logits, model.discriminative(reconstruction, images))
+
+
+def test_gradients_reach_both_networks_from_the_mask() -> None:
+    model = build_draem(2, 2)
+
+    model(torch.rand(2, 3, 32, 32)).mask_logits.square().sum().backward()
+
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+    assert any(p.grad.abs().sum() > 0 for p in model.reconstructive.parameters())
+
+
+def test_the_seed_decides_the_weights() -> None:
+    first, again, other = (build_draem(3, 2, seed=seed).state_dict() for seed in (1, 1, 2))
+
+    assert same(first, again)
+    assert not any(
+        torch.equal(first[name], other[name]) for name in first if name.endswith("weight")
+    )
+    assert all(bool(torch.isfinite(value).all()) for value in first.values())
+
+
+def test_building_neither_reads_nor_changes_global_random_state() -> None:
+    first = build_draem(2, 2).state_dict()
+    torch.manual_seed(99)
+    before = torch.random.get_rng_state()
+
+    second = build_draem(2, 2).state_dict()
+
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert same(first, second)
+
+
+def test_built_models_are_on_the_cpu_and_can_learn() -> None:
+    model = build_draem(2, 2)
+
+    assert model.training
+    assert all(p.device.type == "cpu" and p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("size", [(32, 32), (256, 256), (64, 2048)])
+def test_multiples_of_32_are_taken(size: tuple[int, int]) -> None:
+    check_image_size(*size)
+
+
+@pytest.mark.parametrize(
+    ("size", "hint"),
+    [
+        ((256, 250), "Use 256x256 or 256x224."),
+        ((300, 256), "Use 288x256 or 320x256."),
+        ((33, 95), "Use 32x96 or 32x64 or 64x96."),
+        ((16, 16), "Use 32x32."),
+        ((0, 64), "Use 32x64."),
+        ((8, 40), "Use 32x32 or 32x64."),
+    ],
+)
+def test_other_sizes_are_refused_with_the_nearest_that_fit(
+    size: tuple[int, int], hint: str
+) -> None:
+    with pytest.raises(ImageSizeError) as caught:
+        check_image_size(*size)
+
+    assert str(caught.value).endswith(hint)
+    assert f"Found {size[0]}x{size[1]} (height x width)" in str(caught.value)
+
+
+def test_the_model_refuses_sizes_that_do_not_fit() -> None:
+    with pytest.raises(ImageSizeError, match="Use 32x32 or 32x64"):
+        build_draem(2, 2)(torch.rand(1, 3, 32, 48))
