@@ -168,11 +168,15 @@ def test_a_resumed_run_keeps_recipe_and_images(
 ) -> None:
     run = tmp_path / "run"
     recipe = make_recipe(file=tiny_recipe)
-    draem.train(category, run, recipe, device="cpu")
+    first = draem.train(category, run, recipe, device="cpu")
     (run / "model.safetensors").unlink()
     other = make_recipe(file=tiny_recipe, overrides={"training": {"batch_size": 2}})
     with pytest.raises(RecipeError, match=r"training\.batch_size"):
         draem.train(category, run, other, resume=True, device="cpu")
+    # A run whose last step is done, but whose model is missing, makes no further step.
+    finished = draem.train(category, run, recipe, resume=True, device="cpu")
+    assert finished.card.fingerprint == first.card.fingerprint
+    (run / "model.safetensors").unlink()
     for path in sorted((category / "train" / "good").iterdir())[:3]:
         path.unlink()
     with pytest.raises(TrainingError, match="images"):

@@ -201,6 +201,8 @@ class _Training:
                 strategy="auto" if self._devices == 1 else "ddp",
                 precision=_precision(self._recipe.training.precision, self._device),  # type: ignore[arg-type]
                 max_epochs=-1,
+                # A run that was stopped between its last step and its model makes no further step.
+                max_steps=self._clock.total_steps or -1,
                 logger=TensorBoardLogger(self._run.root, name="tensorboard", version=""),
                 enable_checkpointing=False,
                 enable_progress_bar=False,

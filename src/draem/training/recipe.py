@@ -6,9 +6,9 @@ import difflib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from draem.errors import RecipeError
 from draem.files import write_text
@@ -19,6 +19,7 @@ else:
     import tomli as tomllib
 
 Preset = Literal["compact", "full"]
+_Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Section(BaseModel):
@@ -58,9 +59,16 @@ class SimulationSection(_Section):
     rotation_degrees: float | None = Field(None, ge=0, le=180)
     rotation_share: float | None = Field(None, ge=0, le=1)
     clean_share: float | None = Field(None, ge=0, le=1)
-    opacity: tuple[float, float] | None = None
-    threshold: tuple[float, float] | None = None
+    opacity: tuple[_Share, _Share] | None = None
+    threshold: tuple[_Share, _Share] | None = None
     textures: str | None = None
+
+    @field_validator("opacity", "threshold")
+    @classmethod
+    def _rising(cls, limits: tuple[float, float] | None) -> tuple[float, float] | None:
+        if limits and limits[0] > limits[1]:
+            raise ValueError("give the lower end first")
+        return limits
 
 
 class TrainingSection(_Section):
@@ -140,7 +148,7 @@ _PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
             "discriminative_width": 16,
             "interpolation": "area",
         },
-        "simulation": {"profile": "upstream"},
+        "simulation": {"profile": "upstream", "rotation_share": 0.0},
         "training": {
             "minutes": 10.0,
             "learning_rate": 1e-3,

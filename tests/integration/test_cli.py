@@ -1,0 +1,337 @@
+"""The commands as a user types them, on good and on bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from draem.modelfile import read_card
+
+Cli = Callable[..., "object"]
+
+
+def png_claiming(path: Path, side: int) -> None:
+    """A PNG file whose header promises more pixels than any memory holds."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", len(header))
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+    )
+
+
+# Help
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "train", "evaluate", "inspect", "simulate", "import-upstream", "info", "demo"],
+)
+def test_help_answers_without_the_heavy_libraries(command: str) -> None:
+    script = (
+        "import sys\n"
+        f"sys.argv = ['draem'] + {command.split()!r} + ['--help']\n"
+        "from draem.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as stopped:\n    assert not stopped.code, stopped.code\n"
+        "heavy = {'torch', 'lightning', 'cv2', 'numpy', 'pydantic', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+def test_version(draem_cli: Cli) -> None:
+    outcome = draem_cli("--version")
+    assert outcome.status == 0
+    assert outcome.out.startswith("draem ")
+
+
+# Good input
+
+
+def test_evaluate_writes_numbers_and_a_report(
+    draem_cli: Cli, trained_run: Path, shared_category: Path, tmp_path: Path
+) -> None:
+    outcome = draem_cli("evaluate", trained_run, shared_category, "--out", tmp_path / "report")
+    assert outcome.status == 0, outcome.err
+    document = json.loads((tmp_path / "report" / "metrics.json").read_text(encoding="utf-8"))
+    for name in (
+        *("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max"),
+        *("aupro_0.30", "aupro_0.05"),
+    ):
+        assert 0 <= document[name] <= 1
+        assert document["by_defect"]["square"].keys() >= {name}
+    assert document["mask_rule"] == "half"
+    assert document["counts"]["normal"] == 4
+    assert (
+        document["model"]["fingerprint"] == read_card(trained_run / "model.safetensors").fingerprint
+    )
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "striped part" in page
+    assert outcome.out.strip().endswith("report.html")
+
+
+def test_inspect_names_every_image_and_goes_on_after_a_bad_one(
+    draem_cli: Cli, trained_run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "line 3"
+    folder.mkdir()
+    for name in ("-x.png", "b c.png", "ünïcode.png"):
+        cv2.imwrite(str(folder / name), np.full((48, 80, 3), 90, np.uint8))
+    (folder / "broken.png").write_bytes((folder / "b c.png").read_bytes()[:60])
+    outcome = draem_cli("inspect", trained_run, folder, "--out", tmp_path / "out")
+    assert outcome.status == 1
+    assert "broken.png" in outcome.err
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "out" / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert [Path(line["image"]).name for line in lines] == sorted(
+        ["-x.png", "b c.png", "broken.png", "ünïcode.png"]
+    )
+    for line in lines:
+        if "broken" in line["image"]:
+            assert "truncated" in line["error"]
+            assert "anomaly_score" not in line
+        else:
+            assert 0 <= line["anomaly_score"] <= 1
+            assert line["is_anomalous"] == (line["anomaly_score"] >= line["threshold"])
+            depth = cv2.imread(str(tmp_path / "out" / line["map"]), cv2.IMREAD_UNCHANGED)
+            assert depth.dtype == np.uint16
+            assert depth.shape == (48, 80)
+            assert (tmp_path / "out" / line["overlay"]).is_file()
+
+
+def test_inspect_takes_a_file_with_a_leading_dash(
+    draem_cli: Cli, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("-x.png", np.zeros((48, 80, 3), np.uint8))
+    outcome = draem_cli("inspect", trained_run, "--out", "out", "--", "-x.png")
+    assert outcome.status == 0, outcome.err
+
+
+def test_simulate_draws_a_sheet(draem_cli: Cli, shared_category: Path, tmp_path: Path) -> None:
+    sheets = []
+    for seed in (1, 1, 2):
+        out = tmp_path / f"sheet{len(sheets)}.png"
+        outcome = draem_cli(
+            *("simulate", shared_category, "--out", out, "--seed", seed),
+            *("--image-size", "64x96", "--profile", "paper", "--samples", 3),
+        )
+        assert outcome.status == 0, outcome.err
+        sheets.append(out.read_bytes())
+    assert sheets[0] == sheets[1] != sheets[2]
+
+
+def test_info_shows_the_model(draem_cli: Cli, trained_run: Path) -> None:
+    outcome = draem_cli("info", trained_run)
+    assert outcome.status == 0
+    assert "compact" in outcome.out
+    assert "32x64" in outcome.out
+    assert "threshold" in outcome.out
+    as_json = json.loads(draem_cli("info", trained_run, "--json").out)
+    assert as_json["image_size"] == [32, 64]
+
+
+def test_train_on_any_folder_with_own_textures(
+    draem_cli: Cli, shared_category: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    outcome = draem_cli(
+        *("train", shared_category / "train" / "good", "--out", tmp_path / "run"),
+        *("--recipe", tiny_recipe, "--textures", shared_category / "test", "--steps", 2),
+        *("--device", "cpu"),
+    )
+    assert outcome.status == 0, outcome.err
+    assert "at most 50% will be rejected" in outcome.err
+    assert "99 held-out images" in outcome.err
+    card = read_card(tmp_path / "run" / "model.safetensors")
+    assert card.recipe["simulation"]["textures"] == str(shared_category / "test")
+
+
+def test_demo_ends_with_the_report(draem_cli: Cli, tmp_path: Path) -> None:
+    outcome = draem_cli("demo", "--out", tmp_path / "demo", "--minutes", "0.02", "--device", "cpu")
+    assert outcome.status == 0, outcome.err
+    report = Path(outcome.out.splitlines()[-1])
+    assert report == (tmp_path / "demo" / "report.html").resolve()
+    assert report.is_file()
+    again = draem_cli("demo", "--out", tmp_path / "demo")
+    assert again.status == 2
+    assert "not empty" in again.err
+
+
+# Bad input: a clear message that names the file, exit status 2, no traceback
+
+
+def refused(outcome: object, *parts: str) -> None:
+    assert outcome.status == 2, outcome
+    assert outcome.err.startswith("error: ") or "Usage" in outcome.err
+    assert "Traceback" not in outcome.err
+    for part in parts:
+        assert part in outcome.err
+
+
+def test_train_refuses_folders_that_hold_no_good_parts(
+    draem_cli: Cli, category: Path, tmp_path: Path
+) -> None:
+    out = ("--out", tmp_path / "run")
+    refused(draem_cli("train", tmp_path / "nowhere", *out), "nowhere")
+    (tmp_path / "empty").mkdir()
+    refused(draem_cli("train", tmp_path / "empty", *out), "empty")
+    (tmp_path / "empty" / "notes.txt").write_text("no image", encoding="utf-8")
+    refused(draem_cli("train", tmp_path / "empty", *out), "empty", ".png")
+    refused(draem_cli("train", category / "train" / "good" / "000.png", *out), "000.png")
+    (category / "train" / "good").rename(category / "train" / "fine")
+    refused(draem_cli("train", category, *out), "train/good")
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_lists_every_unreadable_image(draem_cli: Cli, category: Path, tmp_path: Path) -> None:
+    good = category / "train" / "good"
+    (good / "003.png").write_bytes((good / "003.png").read_bytes()[:200])
+    (good / "005.png").write_bytes(b"")
+    cv2.imwrite(str(good / "tiny.png"), np.zeros((1, 1, 3), np.uint8))
+    png_claiming(good / "zbomb.png", 100_000)
+    outcome = draem_cli("train", category, "--out", tmp_path / "run")
+    refused(outcome, "003.png", "005.png", "tiny.png", "zbomb.png", "4 of 12")
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_refuses_masks_that_do_not_fit(
+    draem_cli: Cli, trained_run: Path, category: Path, tmp_path: Path
+) -> None:
+    masks = category / "ground_truth" / "square"
+    cv2.imwrite(str(masks / "000_mask.png"), np.zeros((40, 40), np.uint8))
+    (masks / "002_mask.png").unlink()
+    outcome = draem_cli("evaluate", trained_run, category, "--out", tmp_path / "report")
+    refused(outcome, "000_mask.png", "40x40", "002")
+
+
+def test_a_textures_folder_without_images_is_refused(
+    draem_cli: Cli, category: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "textures").mkdir()
+    outcome = draem_cli(
+        "train", category, "--out", tmp_path / "run", "--textures", tmp_path / "textures"
+    )
+    refused(outcome, "textures")
+
+
+def test_files_that_are_no_models_are_refused(
+    draem_cli: Cli, trained_run: Path, category: Path, tmp_path: Path
+) -> None:
+    touched = tmp_path / "touched"
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(touched),)
+
+    disguised = tmp_path / "disguised.safetensors"
+    disguised.write_bytes(pickle.dumps(Trap()))
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes((trained_run / "model.safetensors").read_bytes()[:5000])
+    foreign = tmp_path / "foreign.safetensors"
+    foreign.write_bytes(b"not a model at all")
+    for model, word in (
+        (disguised, "pickle"),
+        (damaged, "damaged"),
+        (foreign, "foreign"),
+        (tmp_path / "missing.safetensors", "no such"),
+    ):
+        refused(draem_cli("inspect", model, category, "--out", tmp_path / "o"), model.name, word)
+        refused(draem_cli("info", model), model.name)
+    refused(
+        draem_cli("import-upstream", disguised, disguised, "--out", tmp_path / "m.safetensors"),
+        disguised.name,
+    )
+    assert not touched.exists()
+
+
+def test_output_that_cannot_be_written_is_refused(
+    draem_cli: Cli, trained_run: Path, category: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    occupied = tmp_path / "occupied"
+    occupied.write_text("a file", encoding="utf-8")
+    for command in (
+        ("train", category, "--out", occupied / "run", "--recipe", tiny_recipe),
+        ("evaluate", trained_run, category, "--out", occupied),
+        ("inspect", trained_run, category / "test", "--out", occupied),
+        ("simulate", category, "--out", occupied / "sheet.png"),
+        ("demo", "--out", occupied),
+    ):
+        refused(draem_cli(*command), "occupied")
+
+
+def test_a_full_disk_ends_training_with_a_message(
+    category: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    def fill_the_disk() -> None:
+        # No file may grow beyond this, which is what a full disk comes to.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+    run = tmp_path / "run"
+    command = ("train", category, "--out", run, "--recipe", tiny_recipe, "--device", "cpu")
+    done = subprocess.run(
+        [sys.executable, "-m", "draem", *map(str, command)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        preexec_fn=fill_the_disk,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_options_that_make_no_sense_are_refused(
+    draem_cli: Cli, category: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    out = ("--out", tmp_path / "run")
+    recipe = tmp_path / "wrong.toml"
+    recipe.write_text("[training]\nlerning_rate = 1\n", encoding="utf-8")
+    refused(
+        draem_cli("train", category, *out, "--recipe", recipe),
+        *("wrong.toml", "lerning_rate", "learning_rate"),
+    )
+    refused(draem_cli("train", category, *out, "--image-size", "250"), "256x256")
+    refused(draem_cli("train", category, *out, "--image-size", "big"), "big")
+    refused(draem_cli("train", category, *out, "--device", "cuda:7"), "cuda:7")
+    refused(draem_cli("train", category, *out, "--steps", "1", "--epochs", "1"), "--steps")
+    refused(draem_cli("train", category, *out, "--devices", "3"), "3 devices")
+    refused(draem_cli("train", category, *out, "--resume"), "no run to resume")
+    refused(draem_cli("simulate", category, "--out", tmp_path / "s.png", "--profile", "x"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_run_in_the_same_folder_is_refused(
+    draem_cli: Cli, trained_run: Path, category: Path
+) -> None:
+    refused(draem_cli("train", category, "--out", trained_run), "finished run")
+    refused(draem_cli("train", category, "--out", trained_run, "--resume"), "finished")
+    refused(
+        draem_cli("train", category, "--out", trained_run, "--resume", "--seed", 9),
+        "training.seed",
+    )
+
+
+def test_a_reader_that_goes_away_is_no_error(trained_run: Path) -> None:
+    script = f"{sys.executable} -m draem info '{trained_run}' | head -1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert done.stdout
+    assert "Traceback" not in done.stderr
