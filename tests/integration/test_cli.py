@@ -159,7 +159,7 @@ def test_train_on_any_folder_with_own_textures(
         *("--device", "cpu"),
     )
     assert outcome.status == 0, outcome.err
-    assert "at most 50% will be rejected" in outcome.err
+    assert "on average at most 50% are rejected" in outcome.err
     assert "99 held-out images" in outcome.err
     card = read_card(tmp_path / "run" / "model.safetensors")
     assert card.recipe["simulation"]["textures"] == str(shared_category / "test")

@@ -55,7 +55,7 @@ def calibrate(scores: Sequence[float], false_reject_rate: float) -> Calibration:
             hint="Check that the model's weights are finite",
         )
     rate = max(false_reject_rate, smallest_rate(count))
-    # The tolerance keeps 0.99 * 100 from becoming 100 by rounding error.
+    # The tolerance keeps 1000 * (1 - 0.059) from becoming 942 by rounding error.
     rank = math.ceil((count + 1) * (1 - rate) - 1e-9)
     bound = np.float32(sorted(scores)[max(rank, 1) - 1])
     return Calibration(

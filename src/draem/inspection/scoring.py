@@ -49,9 +49,7 @@ def smooth(anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
         anomaly_map: (height, width) float32 in [0, 1].
     """
     side = smoothing_size(*anomaly_map.shape)
-    smoothed = cv2.boxFilter(
-        anomaly_map, cv2.CV_32F, (side, side), borderType=cv2.BORDER_CONSTANT | cv2.BORDER_ISOLATED
-    )
+    smoothed = cv2.boxFilter(anomaly_map, cv2.CV_32F, (side, side), borderType=cv2.BORDER_CONSTANT)
     return np.asarray(smoothed, dtype=np.float32)
 
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
-from tests.reference.aupro import slow_pro_points
 
 from draem.errors import InputError
 from draem.evaluation import curves, metrics
 from draem.evaluation.histograms import PixelHistograms
+from tests.reference.aupro import slow_pro_points
 
 
 def area(curve):

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
-from tests.reference.aupro import slow_aupro
 
 from draem.errors import InputError, RecipeError
 from draem.evaluation import metrics
 from draem.evaluation.curves import pro_curve
 from draem.evaluation.histograms import PixelHistograms
+from tests.reference.aupro import slow_aupro
 
 
 def logistic(values):

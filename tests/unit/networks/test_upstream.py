@@ -241,5 +241,5 @@ def test_a_damaged_checkpoint_is_refused_by_name(pair: tuple[Path, Path], tmp_pa
 
 
 def test_a_size_that_does_not_suit_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(ImageSizeError, match="Use 224x256 or 256x256"):
+    with pytest.raises(ImageSizeError, match="Use 256x256 or 224x256"):
         import_upstream(*pair, tmp_path / "model.safetensors", image_size=(250, 256))

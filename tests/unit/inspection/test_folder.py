@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from draem.errors import OutputError
+from draem.imaging.decode import decode_image
+from draem.inspection.folder import Summary, draw_overlay, inspect_files
+from draem.inspection.inspector import Inspector, load
+
+Save = Callable[[Path, np.ndarray], Path]
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def part(red: int, size: tuple[int, int] = (64, 64)) -> np.ndarray:
+    pixels = np.random.default_rng(red).integers(0, 256, (*size, 3), np.uint8)
+    pixels[..., 0] = red // 4
+    pixels[size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2, 0] = red
+    return pixels
+
+
+def lines_of(summary: Summary) -> list[dict]:
+    return [json.loads(line) for line in summary.results.read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_image_gets_one_line_in_order(
+    red_inspector: Callable[..., Inspector], save_image: Save, tmp_path: Path
+) -> None:
+    inspector = red_inspector(0.5)
+    names = ["c.png", "a.png", "b.png"]
+    paths = [
+        save_image(tmp_path / name, part(red, (64, 96)))
+        for name, red in zip(names, (250, 60, 200), strict=True)
+    ]
+    calls: list[tuple[int, int]] = []
+    out = tmp_path / "out" / "deep"
+    summary = inspect_files(
+        inspector, paths, out, progress=lambda done, total: calls.append((done, total))
+    )
+    assert summary == Summary(out / "results.jsonl", images=3, anomalous=2, failures=())
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+    lines = lines_of(summary)
+    assert [line["image"] for line in lines] == [str(path) for path in paths]
+    for line, path in zip(lines, paths, strict=True):
+        found = inspector.inspect(decode_image(path))
+        assert line == {
+            "image": str(path),
+            "anomaly_score": found.anomaly_score,
+            "threshold": 0.5,
+            "is_anomalous": found.is_anomalous,
+            "regions": [
+                {"box": list(region.box), "area": region.area, "peak": region.peak}
+                for region in found.regions
+            ],
+            "map": f"maps/{path.name}",
+            "overlay": f"overlays/{path.name}",
+        }
+    assert [bool(line["regions"]) for line in lines] == [True, False, True]
+
+
+@pytest.mark.parametrize("size", [(64, 64), (100, 60)])
+def test_a_written_map_is_the_inspections(
+    tiny_model: Path, save_image: Save, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    inspector = load(tiny_model, device="cpu")
+    path = save_image(tmp_path / "part.png", part(230, size))
+    summary = inspect_files(inspector, [path], tmp_path / "out")
+    found = inspector.inspect(decode_image(path))
+    with Image.open(tmp_path / "out/maps/part.png") as image:
+        assert image.mode == "I;16"
+        written = np.array(image)
+    assert written.shape == size
+    assert np.ptp(written) > 1000
+    np.testing.assert_allclose(written / 65535, found.anomaly_map, rtol=0, atol=1 / 65535)
+    with Image.open(tmp_path / "out/overlays/part.png") as image:
+        assert (np.array(image) == draw_overlay(decode_image(path), found)).all()
+    assert names_in(tmp_path / "out") == ["maps", "overlays", "results.jsonl"]
+    assert summary.anomalous == int(found.is_anomalous or 0)
+
+
+def test_a_bad_image_costs_only_itself(
+    red_inspector: Callable[..., Inspector], save_image: Save, tmp_path: Path
+) -> None:
+    first = save_image(tmp_path / "first.png", part(200))
+    cut = save_image(tmp_path / "cut.png", part(100))
+    cut.write_bytes(cut.read_bytes()[:3000])
+    (tmp_path / "text.png").write_text("no image")
+    paths = [first, cut, tmp_path / "text.png", tmp_path / "missing.png", tmp_path, first]
+    calls: list[int] = []
+    summary = inspect_files(
+        red_inspector(), paths, tmp_path / "out", progress=lambda done, _: calls.append(done)
+    )
+    lines = lines_of(summary)
+    assert [line["image"] for line in lines] == [str(path) for path in paths]
+    assert [sorted(line) == ["error", "image"] for line in lines] == [False, *[True] * 4, False]
+    for line in lines[1:5]:
+        assert line["error"].startswith(f"{line['image']}: ")
+    assert [path for path, _ in summary.failures] == paths[1:5]
+    assert [reason for _, reason in summary.failures][1:] == [
+        "is not an image that draem can read",
+        "does not exist",
+        "is a folder",
+    ]
+    assert (summary.images, summary.anomalous) == (6, 2)
+    assert calls == [1, 2, 3, 4, 5, 6]
+
+
+def test_images_of_one_name_do_not_overwrite_each_other(
+    red_inspector: Callable[..., Inspector], save_image: Save, tmp_path: Path
+) -> None:
+    names = ["left/000.png", "right/000.png", "right/000-2.png", "up/000.PNG", "up/000.bmp"]
+    paths = [
+        save_image(tmp_path / name, np.full((64, 64, 3), 10 * number, np.uint8))
+        for number, name in enumerate(names, 1)
+    ]
+    lines = lines_of(inspect_files(red_inspector(), paths, tmp_path / "out"))
+    maps = [line["map"] for line in lines]
+    assert maps[:2] == ["maps/000.png", "maps/000-2.png"]
+    assert len({name.lower() for name in maps}) == len(names)
+    for number, line in enumerate(lines, 1):
+        for kind in ("map", "overlay"):
+            assert Path(line[kind]).suffix == ".png"
+        with Image.open(tmp_path / "out" / line["map"]) as image:
+            assert (np.array(image) == round(10 * number / 255 * 65535)).all()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX file names")
+@pytest.mark.parametrize(
+    "stem",
+    [
+        "x" * 246,
+        "x" * 251,
+        "名" * 82,
+        "a b",
+        "-rf",
+        "Maß 🙂",
+        ".hidden",
+        'quote"back\\slash',
+        "line\nbreak",
+        os.fsdecode(b"caf\xe9"),
+        os.fsdecode(b"\xff" * 246),
+    ],
+)
+def test_any_name_that_a_file_can_have(
+    red_inspector: Callable[..., Inspector], save_image: Save, tmp_path: Path, stem: str
+) -> None:
+    path = save_image(tmp_path / f"{stem}.png", part(200))
+    other = save_image(tmp_path / "other" / path.name, part(60))
+    summary = inspect_files(red_inspector(), [path, other], tmp_path / "out")
+    lines = lines_of(summary)
+    assert [line["image"] for line in lines] == [str(path), str(other)]
+    assert summary.failures == ()
+    for line in lines:
+        assert (tmp_path / "out" / line["map"]).is_file()
+        assert (tmp_path / "out" / line["overlay"]).is_file()
+    assert lines[0]["map"] != lines[1]["map"]
+
+
+def test_letters_are_written_as_they_are(
+    red_inspector: Callable[..., Inspector], save_image: Save, tmp_path: Path
+) -> None:
+    path = save_image(tmp_path / "Maß 名.png", part(200))
+    summary = inspect_files(red_inspector(), [path], tmp_path / "out")
+    assert "Maß 名.png" in summary.results.read_text(encoding="utf-8")
+
+
+def test_without_a_threshold_nothing_is_anomalous(
+    red_inspector: Callable[..., Inspector], save_image: Save, tmp_path: Path
+) -> None:
+    path = save_image(tmp_path / "part.png", part(255))
+    summary = inspect_files(red_inspector(None), [path], tmp_path / "out")
+    (line,) = lines_of(summary)
+    assert line["threshold"] is line["is_anomalous"] is None
+    assert line["regions"]
+    assert summary.anomalous == 0
+
+
+def test_no_images_give_an_empty_file_and_earlier_lines_go(
+    red_inspector: Callable[..., Inspector], save_image: Save, tmp_path: Path
+) -> None:
+    path = save_image(tmp_path / "part.png", part(255))
+    inspect_files(red_inspector(), [path, path], tmp_path / "out")
+    assert len(lines_of(inspect_files(red_inspector(), [path], tmp_path / "out"))) == 1
+    summary = inspect_files(red_inspector(), [], tmp_path / "out")
+    assert summary == Summary(tmp_path / "out/results.jsonl", 0, 0, ())
+    assert summary.results.read_bytes() == b""
+
+
+@pytest.mark.parametrize("blocked", ["out", "out/maps", "out/overlays"])
+def test_a_file_where_a_folder_should_be(
+    red_inspector: Callable[..., Inspector], tmp_path: Path, blocked: str
+) -> None:
+    (tmp_path / blocked).parent.mkdir(exist_ok=True)
+    (tmp_path / blocked).write_text("kept")
+    with pytest.raises(OutputError, match="cannot be written") as raised:
+        inspect_files(red_inspector(), [], tmp_path / "out")
+    assert raised.value.path == tmp_path / blocked
+    assert (tmp_path / blocked).read_text() == "kept"
+
+
+def test_a_folder_where_the_results_should_be(
+    red_inspector: Callable[..., Inspector], tmp_path: Path
+) -> None:
+    (tmp_path / "out/results.jsonl").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"results\.jsonl: cannot be written"):
+        inspect_files(red_inspector(), [], tmp_path / "out")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
+def test_a_full_disk_is_explained(
+    run_python: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    ended = run_python(
+        "import resource, signal, sys, pathlib\n"
+        "import draem.inspection.folder as f, draem.errors as e\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "missing = [pathlib.Path('no', f'{number}.png') for number in range(100)]\n"
+        "try:\n"
+        "    f.inspect_files(None, missing, sys.argv[1])\n"
+        "except e.OutputError as error:\n"
+        "    print(error)\n",
+        tmp_path,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(f"{tmp_path / 'results.jsonl'}: cannot be written (File too lar")
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["image"] == str(Path("no/0.png"))
+
+
+def test_boxes_are_drawn_round_regions_alone(red_inspector: Callable[..., Inspector]) -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    inspector = red_inspector(0.5)
+    assert (draw_overlay(image, inspector.inspect(image)) == 0).all()
+    image[20:40, 20:40, 0] = 255
+    drawn = draw_overlay(image, inspector.inspect(image))
+    ys, xs = np.nonzero((drawn == 255).all(axis=2))
+    # A line of one pixel, on the outermost pixels of the region or just outside.
+    for low, high in ((ys.min(), ys.max()), (xs.min(), xs.max())):
+        assert low in (19, 20)
+        assert high in (39, 40)
+    assert 60 <= len(ys) <= 84
+    assert (drawn[0, 0] == 0).all()

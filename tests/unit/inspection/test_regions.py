@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from draem.inspection.regions import Region, find_regions
+from draem.inspection.scoring import anomaly_score, smooth, smoothing_size
+
+
+def random_map(seed: int) -> NDArray[np.float32]:
+    """Noise of many kinds: even, sparse, coarse, or with few distinct values."""
+    rng = np.random.default_rng(seed)
+    height, width = (int(side) for side in rng.integers(20, 60, 2))
+    plane = rng.random((height, width)) ** rng.choice([0.3, 1, 4, 20])
+    if seed % 3 == 1:
+        plane = np.kron(rng.random((6, 7)), np.ones((9, 8)))
+    if seed % 3 == 2:
+        plane = np.round(plane * 3) / 3
+    return plane.astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_there_are_regions_exactly_where_the_score_reaches_the_threshold(seed: int) -> None:
+    plane = random_map(seed)
+    score = anomaly_score(plane)
+    thresholds = [
+        score,
+        np.nextafter(score, 0),
+        np.nextafter(score, 2),
+        np.nextafter(np.float32(score), np.float32(0)),
+        np.nextafter(np.float32(score), np.float32(2)),
+        score - 1e-9,
+        score + 1e-9,
+        *np.random.default_rng(seed).random(10),
+        0.0,
+        1.0,
+        1.5,
+    ]
+    for threshold in map(float, thresholds):
+        regions = find_regions(plane, threshold, (100, 200))
+        assert bool(regions) == (score >= threshold), threshold
+
+
+def slow_regions(
+    plane: NDArray[np.float32], threshold: float
+) -> set[tuple[tuple[int, int, int, int], int, float]]:
+    """Walks from pixel to pixel; a region stays if it lies near a place where the score alarms."""
+    height, width = plane.shape
+    half = smoothing_size(height, width) // 2
+    alarms = np.argwhere(smooth(plane).astype(float) >= threshold)
+    left = {tuple(int(v) for v in p) for p in np.argwhere(plane.astype(float) >= threshold)}
+    found = set()
+    while left:
+        region, edge = set(), [left.pop()]
+        while edge:
+            y, x = edge.pop()
+            region.add((y, x))
+            for near in [(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]:
+                if near in left:
+                    left.remove(near)
+                    edge.append(near)
+        ys, xs = np.array(sorted(region)).T
+        if any((abs(alarms - pixel).max(axis=1) <= half).any() for pixel in region):
+            box = (min(xs), min(ys), max(xs) - min(xs) + 1, max(ys) - min(ys) + 1)
+            found.add((tuple(map(int, box)), len(region), float(plane[ys, xs].max())))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_regions_are_those_of_a_walk_from_pixel_to_pixel(seed: int) -> None:
+    plane = random_map(seed)
+    for share in (0.5, 0.9, 1.0):
+        threshold = share * anomaly_score(plane)
+        regions = find_regions(plane, threshold, plane.shape)
+        assert {(r.box, r.area, r.peak) for r in regions} == slow_regions(plane, threshold)
+        assert all(first.peak >= second.peak for first, second in pairwise(regions))
+
+
+def test_boxes_and_areas_are_in_pixels_of_the_image() -> None:
+    plane = np.zeros((64, 64), np.float32)
+    plane[16:32, 8:24] = 0.9
+    assert find_regions(plane, 0.5, (64, 64)) == (Region((8, 16, 16, 16), 256, np.float32(0.9)),)
+    # Twice as high and thrice as wide: x 8 to 24 becomes 24 to 72, y 16 to 32 becomes 32 to 64.
+    (larger,) = find_regions(plane, 0.5, (128, 192))
+    assert (larger.box, larger.area) == ((24, 32, 48, 32), 256 * 6)
+    # A quarter as high: y 16 to 32 becomes 4 to 8.
+    (smaller,) = find_regions(plane, 0.5, (16, 64))
+    assert (smaller.box, smaller.area) == ((8, 4, 16, 4), 64)
+    # 100 / 64 as large: x 12.5 to 37.5 and y 25 to 50, in whole pixels; 256 pixels become 625.
+    (odd,) = find_regions(plane, 0.5, (100, 100))
+    assert (odd.box, odd.area) == ((12, 25, 26, 25), 625)
+
+
+@pytest.mark.parametrize("image_size", [(16, 16), (17, 31), (63, 65), (1000, 16), (99, 12345)])
+@pytest.mark.parametrize("corner", [(0, 0), (0, 60), (60, 0), (60, 60)])
+def test_a_box_never_leaves_the_image(image_size: tuple[int, int], corner: tuple[int, int]) -> None:
+    plane = np.zeros((64, 64), np.float32)
+    plane[corner[0] : corner[0] + 4, corner[1] : corner[1] + 4] = 1
+    (region,) = find_regions(plane, 0.2, image_size)
+    x, y, width, height = region.box
+    assert x >= 0
+    assert y >= 0
+    assert width >= 1
+    assert height >= 1
+    assert x + width <= image_size[1]
+    assert y + height <= image_size[0]
+    assert region.area >= 1
+    assert (x == 0) == (corner[1] == 0)
+    assert (x + width == image_size[1]) == (corner[1] == 60)
+
+
+def test_the_highest_peak_comes_first() -> None:
+    plane = np.zeros((64, 64), np.float32)
+    for number, peak in enumerate((0.6, 0.9, 0.7)):
+        plane[20 * number : 20 * number + 12, 10:30] = peak
+    regions = find_regions(plane, 0.5, (64, 64))
+    assert [region.peak for region in regions] == [np.float32(p) for p in (0.9, 0.7, 0.6)]
+    assert [region.box[1] for region in regions] == [20, 40, 0]
+
+
+def test_pixels_that_touch_by_a_corner_are_one_region() -> None:
+    plane = np.zeros((64, 64), np.float32)
+    plane[10:20, 10:20] = plane[20:30, 20:30] = 0.8
+    assert [region.box for region in find_regions(plane, 0.5, (64, 64))] == [(10, 10, 20, 20)]
+    plane[20:30, 20] = 0
+    assert len(find_regions(plane, 0.5, (64, 64))) == 2
+
+
+def test_a_lone_bright_pixel_does_not_alarm_and_is_no_region_elsewhere() -> None:
+    plane = np.zeros((64, 64), np.float32)
+    plane[50, 50] = 1
+    assert find_regions(plane, 0.5, (64, 64)) == ()
+    plane[5:20, 5:20] = 0.8
+    assert [region.box for region in find_regions(plane, 0.5, (64, 64))] == [(5, 5, 15, 15)]
+    # The window is 5 wide, so a pixel 2 away from where it alarms still takes part.
+    plane[17, 21] = 1
+    assert [region.peak for region in find_regions(plane, 0.5, (64, 64))] == [
+        1,
+        np.float32(0.8),
+    ]

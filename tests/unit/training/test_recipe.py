@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from draem.errors import OutputError, RecipeError
+from draem.training.recipe import make_recipe, parse_image_size, write_recipe
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Any:
+    """Writes a recipe file."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "recipe.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def lengths_of(recipe: Any) -> tuple:
+    return recipe.training.epochs, recipe.training.steps, recipe.training.minutes
+
+
+def test_compact_is_the_default_and_small() -> None:
+    recipe = make_recipe()
+    assert recipe == make_recipe("compact")
+    assert recipe.preset == "compact"
+    network = recipe.network
+    assert (network.reconstructive_width, network.discriminative_width) == (16, 16)
+    assert (network.image_size, network.interpolation) == ((256, 256), "area")
+    assert lengths_of(recipe) == (None, None, 10.0)
+
+
+def test_full_is_the_papers() -> None:
+    recipe = make_recipe("full")
+    network, training = recipe.network, recipe.training
+    assert (network.reconstructive_width, network.discriminative_width) == (128, 64)
+    assert (network.image_size, network.interpolation) == ((256, 256), "bilinear")
+    assert recipe.simulation.profile == "paper"
+    assert lengths_of(recipe) == (700, None, None)
+    assert (training.batch_size, training.learning_rate) == (8, 1e-4)
+    assert training.schedule == "paper"
+
+
+def test_the_preset_yields_to_the_file_and_the_file_to_the_options(toml: Any) -> None:
+    file = toml(
+        "[network]\nreconstructive_width = 24\ndiscriminative_width = 32\n[training]\nseed = 5\n"
+    )
+    recipe = make_recipe("compact", file, {"network": {"discriminative_width": 40}})
+    assert recipe.network.reconstructive_width == 24
+    assert recipe.network.discriminative_width == 40
+    assert recipe.training.seed == 5
+    assert recipe.training.learning_rate == make_recipe("compact").training.learning_rate
+    assert make_recipe("compact") != recipe, "the preset itself must not have changed"
+
+
+def test_the_preset_of_an_option_yields_to_none_and_that_of_a_file_to_an_option(toml: Any) -> None:
+    file = toml('preset = "full"\n')
+    assert make_recipe(file=file) == make_recipe("full")
+    assert make_recipe("compact", file) == make_recipe("compact")
+    assert make_recipe(file=str(file)).preset == "full"
+    by_option: Any = {"preset": "full"}
+    assert make_recipe(overrides=by_option) == make_recipe("full")
+
+
+def test_an_option_of_none_is_left_out(toml: Any) -> None:
+    file = toml("[training]\nsteps = 7\nseed = 5\n")
+    none = {"training": {"seed": None, "epochs": None, "minutes": None, "steps": None}}
+    assert make_recipe(file=file, overrides=none) == make_recipe(file=file)
+
+
+@pytest.mark.parametrize("preset", ["compact", "full"])
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        ({"epochs": 3}, (3, None, None)),
+        ({"steps": 4}, (None, 4, None)),
+        ({"minutes": 0.5}, (None, None, 0.5)),
+    ],
+)
+def test_a_length_takes_the_place_of_the_presets(
+    toml: Any, preset: str, length: dict[str, float], expected: tuple
+) -> None:
+    assert lengths_of(make_recipe(preset, overrides={"training": length})) == expected
+    ((key, value),) = length.items()
+    file = toml(f"[training]\n{key} = {value}\n")
+    assert lengths_of(make_recipe(preset, file)) == expected
+    # An option takes the place of the file's, whatever its kind.
+    options = {"training": {"steps": 9}}
+    assert lengths_of(make_recipe(preset, file, options)) == (None, 9, None)
+
+
+@pytest.mark.parametrize(
+    "lengths", [{"epochs": 1, "steps": 2}, {"epochs": 1, "minutes": 2, "steps": 3}]
+)
+def test_two_lengths_are_refused(lengths: dict[str, int]) -> None:
+    with pytest.raises(RecipeError, match="exactly one of epochs, steps and minutes"):
+        make_recipe(overrides={"training": lengths})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[training]\nepoch = 1", r"`epoch` in \[training\] is unknown\. Did you mean `epochs`\?$"),
+        ("[training]\nlerning_rate = 1", "Did you mean `learning_rate`"),
+        ("[trainig]\nepochs = 1", "`trainig` is unknown. Did you mean `training`"),
+        ("epochs = 1", r"`epochs` is unknown. `epochs` belongs under \[training\]"),
+        ("image_size = [64, 64]", r"belongs under \[network\]"),
+        ("[network]\nepochs = 1", r"`epochs` in \[network\] .*belongs under \[training\]"),
+        ("[training]\ntextures = 'a'", r"belongs under \[simulation\]"),
+        ("[training]\nqqqq = 1", "Known keys: epochs, steps, minutes"),
+        ("qqqq = 1", "Known keys: preset, network, simulation, training"),
+        ("training = 5", r"`training` is a section of the recipe. Expected \[training\]"),
+        ("[[training]]\nepochs = 5", "`training` is a section"),
+    ],
+)
+def test_an_unknown_key_is_named_with_what_was_meant(toml: Any, text: str, message: str) -> None:
+    file = toml(text)
+    with pytest.raises(RecipeError, match=message) as raised:
+        make_recipe(file=file)
+    assert raised.value.path == file
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"epochs": 10}, r"belongs under \[training\]"),
+        ({"training": 10}, "is a section of the recipe"),
+        ({"training": {"width": 1}}, r"`width` in \[training\] is unknown"),
+    ],
+)
+def test_wrong_options_are_refused_and_not_blamed_on_the_file(
+    toml: Any, overrides: Any, message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message) as raised:
+        make_recipe(file=toml("[training]\nsteps = 3\n"), overrides=overrides)
+    assert raised.value.path is None
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("network", "reconstructive_width", 0),
+        ("network", "reconstructive_width", 5000),
+        ("network", "discriminative_width", "wide"),
+        ("network", "image_size", 256),
+        ("network", "image_size", [256]),
+        ("network", "image_size", [256, 256.5]),
+        ("network", "interpolation", "cubic"),
+        ("simulation", "profile", "mine"),
+        ("simulation", "rotation_degrees", -1),
+        ("simulation", "rotation_degrees", 200),
+        ("simulation", "clean_share", 1.5),
+        ("simulation", "opacity", [0.1]),
+        ("simulation", "opacity", [0.9, 0.1]),
+        ("simulation", "opacity", [0.1, 1.1]),
+        ("simulation", "threshold", [-0.1, 0.5]),
+        ("simulation", "threshold", [0.5, 0.4]),
+        ("simulation", "textures", 5),
+        ("training", "epochs", 0),
+        ("training", "epochs", 1.5),
+        ("training", "steps", -3),
+        ("training", "minutes", 0),
+        ("training", "minutes", float("inf")),
+        ("training", "minutes", float("nan")),
+        ("training", "batch_size", 0),
+        ("training", "batch_size", "many"),
+        ("training", "learning_rate", 0),
+        ("training", "learning_rate", float("nan")),
+        ("training", "learning_rate", float("inf")),
+        ("training", "schedule", "linear"),
+        ("training", "focal_gamma", -1),
+        ("training", "average_decay", 1),
+        ("training", "seed", -1),
+        ("training", "precision", "8"),
+        ("training", "held_out_share", 1),
+        ("training", "false_reject_rate", 0),
+        ("training", "false_reject_rate", 1),
+    ],
+)
+def test_a_value_of_the_wrong_type_or_out_of_range_is_refused_by_name(
+    section: str, key: str, value: object
+) -> None:
+    with pytest.raises(RecipeError, match=rf"cannot be used. Found {section}\.{key}"):
+        make_recipe(overrides={section: {key: value}})
+
+
+def test_all_wrong_values_are_named_at_once(toml: Any) -> None:
+    file = toml('[training]\nbatch_size = 0\nseed = "x"\n[network]\nimage_size = 3\n')
+    with pytest.raises(RecipeError) as raised:
+        make_recipe(file=file)
+    assert raised.value.path == file
+    for name in ("training.batch_size", "training.seed", "network.image_size"):
+        assert name in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["ful", "compactt", "Full"])
+def test_an_unknown_preset_is_refused_with_the_nearest(name: str) -> None:
+    with pytest.raises(RecipeError, match=r"one of compact, full.*Did you mean") as raised:
+        make_recipe(name)
+    assert raised.value.path is None
+
+
+@pytest.mark.parametrize("value", ['"fast"', '""', "3", '["full"]', "true", "{ name = 1 }"])
+def test_an_unknown_preset_in_a_file_is_refused(toml: Any, value: str) -> None:
+    file = toml(f"preset = {value}\n")
+    with pytest.raises(RecipeError, match=r"there is no preset .*one of compact, full") as raised:
+        make_recipe(file=file)
+    assert raised.value.path == file
+
+
+RECIPES: list[tuple[str, dict[str, dict[str, Any]]]] = [
+    ("compact", {}),
+    ("full", {}),
+    ("compact", {"training": {"steps": 12, "learning_rate": 0.1 + 0.2, "seed": 2**40}}),
+    ("full", {"training": {"minutes": 1 / 3, "average_decay": 1 - 1e-9, "l2_weight": 0}}),
+    ("compact", {"network": {"image_size": (64, 96)}, "simulation": {"opacity": (0.1, 1)}}),
+    ("full", {"simulation": {"textures": 'C:\\my "textures"\\ö 名\n', "clean_share": 0.0}}),
+]
+
+
+@pytest.mark.parametrize(("preset", "overrides"), RECIPES)
+def test_a_written_recipe_is_read_as_it_was(
+    tmp_path: Path, preset: str, overrides: dict[str, dict[str, Any]]
+) -> None:
+    recipe = make_recipe(preset, overrides=overrides)
+    write_recipe(recipe, tmp_path / "recipe.toml")
+    assert make_recipe(file=tmp_path / "recipe.toml") == recipe
+    read = tomllib.loads((tmp_path / "recipe.toml").read_text(encoding="utf-8"))
+    assert read["preset"] == preset
+    assert type(recipe).model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+def test_a_recipe_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OutputError):
+        write_recipe(make_recipe(), tmp_path / "missing" / "recipe.toml")
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    recipe = make_recipe()
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.training.seed = 3  # type: ignore[misc]
+
+
+def test_an_empty_file_and_one_with_a_byte_order_mark_are_read(toml: Any) -> None:
+    assert make_recipe(file=toml("")) == make_recipe()
+    assert make_recipe(file=toml("\ufeff[training]\nsteps = 3\n")).training.steps == 3
+
+
+def test_a_file_that_cannot_be_read_is_named(toml: Any, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no such recipe file"):
+        make_recipe(file=tmp_path / "missing.toml")
+    with pytest.raises(RecipeError, match="Is a directory"):
+        make_recipe(file=tmp_path)
+    with pytest.raises(RecipeError, match=r"cannot be read .*line 2.*a TOML file") as raised:
+        make_recipe(file=toml("[training]\nsteps 3\n"))
+    assert raised.value.path == tmp_path / "recipe.toml"
+    with pytest.raises(RecipeError, match="cannot be read"):
+        make_recipe(file=toml("[training]\nsteps = 3\nsteps = 4\n"))
+    (tmp_path / "latin.toml").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(RecipeError, match=r"latin\.toml: the recipe cannot be read"):
+        make_recipe(file=tmp_path / "latin.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("256", (256, 256)),
+        ("256x320", (256, 320)),
+        ("64X96", (64, 96)),
+        ("0032", (32, 32)),
+    ],
+)
+def test_an_image_size_is_understood(text: str, size: tuple[int, int]) -> None:
+    assert parse_image_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "256x", "x256", "1x2x3", "-32", "256.0", "a", "256 x 320", "٢٥٦", "²", "1e3", "1_0"],
+)
+def test_what_is_no_image_size_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match="N or HxW") as raised:
+        parse_image_size(text)
+    assert raised.value.found == text
