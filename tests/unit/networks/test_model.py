@@ -97,7 +97,7 @@ def test_multiples_of_32_are_taken(size: tuple[int, int]) -> None:
         ((33, 95), "Use 32x96 or 32x64 or 64x96."),
         ((16, 16), "Use 32x32."),
         ((0, 64), "Use 32x64."),
-        ((8, 40), "Use 32x32 or 32x64."),
+        ((8, 40), "Use 32x64 or 32x32."),
     ],
 )
 def test_other_sizes_are_refused_with_the_nearest_that_fit(
@@ -111,5 +111,5 @@ def test_other_sizes_are_refused_with_the_nearest_that_fit(
 
 
 def test_the_model_refuses_sizes_that_do_not_fit() -> None:
-    with pytest.raises(ImageSizeError, match="Use 32x32 or 32x64"):
+    with pytest.raises(ImageSizeError, match="Use 32x64 or 32x32"):
         build_draem(2, 2)(torch.rand(1, 3, 32, 48))

@@ -89,7 +89,7 @@ def test_everything_about_the_model_is_told(evaluation: Evaluation, read_page: R
         "mask rule half",
     ):
         assert words in text
-    assert "to reject at most" not in text
+    assert "to reject on average" not in text
 
 
 @pytest.mark.parametrize(
