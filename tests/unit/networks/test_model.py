@@ -97,7 +97,7 @@ def test_multiples_of_32_are_taken(size: tuple[int, int]) -> None:
         ((33, 95), "Use 32x96 or 32x64 or 64x96."),
         ((16, 16), "Use 32x32."),
         ((0, 64), "Use 32x64."),
-        ((8, 40), "Use 32x64 or 32x32."),
+        ((8, 40), "Use 32x32 or 32x64."),
     ],
 )
 def test_other_sizes_are_refused_with_the_nearest_that_fit(
