@@ -12,6 +12,7 @@ Each says what was expected, what came instead and what to do about it::
     │   └── ModelFileError        a file is not a model that draem can read
     ├── OutputError               a result cannot be written
     │   └── RunExistsError        a run would overwrite an earlier one
+    ├── OutOfMemoryError          the machine has less memory than this takes
     ├── MissingDependencyError    an optional part of draem is not installed
     └── TrainingError             training cannot go on
         └── TrainingInterrupted   the user stopped it; it can be resumed
@@ -118,6 +119,10 @@ class OutputError(DraemError):
 
 class RunExistsError(OutputError):
     """A run would overwrite an earlier one."""
+
+
+class OutOfMemoryError(DraemError):
+    """The machine has less memory than this takes."""
 
 
 class MissingDependencyError(DraemError):

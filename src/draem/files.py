@@ -61,6 +61,9 @@ def replacing(target: Path) -> Iterator[Path]:
         temporary.touch(exist_ok=False)
         try:
             yield temporary
+            # Without this a power cut could leave the new name on an empty file.
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)

@@ -127,6 +127,17 @@ def test_inspect_takes_a_file_with_a_leading_dash(
     assert outcome.status == 0, outcome.err
 
 
+def test_inspecting_twice_leaves_out_the_first_results(
+    draem_cli: Cli, trained_run: Path, category: Path
+) -> None:
+    folder = category / "train" / "good"
+    for _ in range(2):
+        outcome = draem_cli("inspect", trained_run, folder, "--out", folder)
+        assert outcome.status == 0, outcome.err
+        assert outcome.err.startswith("10 images") or "\n10 images" in outcome.err
+    assert len((folder / "results.jsonl").read_text(encoding="utf-8").splitlines()) == 10
+
+
 def test_simulate_draws_a_sheet(draem_cli: Cli, shared_category: Path, tmp_path: Path) -> None:
     sheets = []
     for seed in (1, 1, 2):
@@ -171,6 +182,9 @@ def test_demo_ends_with_the_report(draem_cli: Cli, tmp_path: Path) -> None:
     report = Path(outcome.out.splitlines()[-1])
     assert report == (tmp_path / "demo" / "report.html").resolve()
     assert report.is_file()
+    wrong = draem_cli("demo", "--out", tmp_path / "other", "--minutes", "0")
+    assert wrong.status == 2
+    assert not (tmp_path / "other").exists()
     again = draem_cli("demo", "--out", tmp_path / "demo")
     assert again.status == 2
     assert "not empty" in again.err
@@ -202,6 +216,18 @@ def test_train_refuses_folders_that_hold_no_good_parts(
     assert not (tmp_path / "run").exists()
 
 
+def test_train_keeps_runs_and_bad_parts_out_of_the_training_images(
+    draem_cli: Cli, category: Path, tmp_path: Path
+) -> None:
+    parts = tmp_path / "parts"
+    (parts / "OK").mkdir(parents=True)
+    for path in (category / "train" / "good").iterdir():
+        path.rename(parts / "OK" / path.name)
+    refused(draem_cli("train", parts, "--out", parts / "run"), "among the training images")
+    (parts / "NG").mkdir()
+    refused(draem_cli("train", parts, "--out", tmp_path / "run"), "NG".lower())
+
+
 def test_train_lists_every_unreadable_image(draem_cli: Cli, category: Path, tmp_path: Path) -> None:
     good = category / "train" / "good"
     (good / "003.png").write_bytes((good / "003.png").read_bytes()[:200])
@@ -221,6 +247,16 @@ def test_evaluate_refuses_masks_that_do_not_fit(
     (masks / "002_mask.png").unlink()
     outcome = draem_cli("evaluate", trained_run, category, "--out", tmp_path / "report")
     refused(outcome, "000_mask.png", "40x40", "002")
+
+
+def test_evaluate_refuses_masks_that_mark_nothing(
+    draem_cli: Cli, trained_run: Path, category: Path, tmp_path: Path
+) -> None:
+    classes = np.zeros((48, 80), np.uint8)
+    classes[5:9, 5:9] = 3
+    cv2.imwrite(str(category / "ground_truth" / "square" / "001_mask.png"), classes)
+    outcome = draem_cli("evaluate", trained_run, category, "--out", tmp_path / "report")
+    refused(outcome, "001_mask.png", "255")
 
 
 def test_a_textures_folder_without_images_is_refused(
@@ -261,6 +297,8 @@ def test_files_that_are_no_models_are_refused(
         disguised.name,
     )
     assert not touched.exists()
+    named = tmp_path / "model"
+    refused(draem_cli("import-upstream", disguised, disguised, "--out", named), ".safetensors")
 
 
 def test_output_that_cannot_be_written_is_refused(
@@ -315,7 +353,17 @@ def test_options_that_make_no_sense_are_refused(
     refused(draem_cli("train", category, *out, "--steps", "1", "--epochs", "1"), "--steps")
     refused(draem_cli("train", category, *out, "--devices", "3"), "3 devices")
     refused(draem_cli("train", category, *out, "--resume"), "no run to resume")
-    refused(draem_cli("simulate", category, "--out", tmp_path / "s.png", "--profile", "x"))
+    refused(draem_cli("train", category, *out, "--precision", "16", "--device", "cpu"), "float16")
+    refused(
+        draem_cli("train", category, *out, "--batch-size", "1", "--image-size", "32"),
+        "batch normalisation",
+    )
+    refused(draem_cli("train", category, *out, "--seed", 2**63), "seed")
+    sheet = ("simulate", category, "--out", tmp_path / "s.png")
+    refused(draem_cli(*sheet, "--profile", "x"))
+    refused(draem_cli(*sheet, "--image-size", "0"), "32x32")
+    refused(draem_cli(*sheet, "--seed", "-1"))
+    refused(draem_cli("info", tmp_path / ("x" * 300)), "x" * 300)
     assert not (tmp_path / "run").exists()
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -75,7 +76,7 @@ def test_the_loss_falls(trained_run: Path) -> None:
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_and_resumed_run_ends_where_an_undisturbed_one_does(
     how: signal.Signals,
     shared_category: Path,
@@ -91,7 +92,7 @@ def test_a_stopped_and_resumed_run_ends_where_an_undisturbed_one_does(
     os.kill(process.pid, how)
     _, errors = process.communicate(timeout=60)
     assert not (run / "model.safetensors").exists()
-    if how == signal.SIGINT:
+    if how != signal.SIGKILL:
         assert process.returncode == 130
         assert "--resume" in errors
         assert "Traceback" not in errors
@@ -181,6 +182,38 @@ def test_a_resumed_run_keeps_recipe_and_images(
         path.unlink()
     with pytest.raises(TrainingError, match="images"):
         draem.train(category, run, recipe, resume=True, device="cpu")
+
+
+def test_a_run_goes_on_after_a_half_written_metrics_file(
+    category: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    recipe = make_recipe(file=tiny_recipe)
+    draem.train(category, run, recipe, device="cpu")
+    (run / "model.safetensors").unlink()
+    text = (run / "metrics.csv").read_text(encoding="utf-8")
+    (run / "metrics.csv").write_text(text[: text.rindex(",0.")], encoding="utf-8")
+    draem.train(category, run, recipe, resume=True, device="cpu")
+    assert all(None not in row.values() for row in rows(run))
+    assert (run / "metrics.csv").read_text(encoding="utf-8").endswith("\n")
+
+    (run / "model.safetensors").unlink()
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"half a checkpoint")
+    with pytest.raises(TrainingError, match=r"last\.ckpt: the checkpoint is damaged"):
+        draem.train(category, run, recipe, resume=True, device="cpu")
+
+
+def test_changed_textures_are_noticed(
+    category: Path, shared_category: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    textures = tmp_path / "textures"
+    shutil.copytree(shared_category / "test" / "good", textures)
+    recipe = make_recipe(file=tiny_recipe, overrides={"simulation": {"textures": str(textures)}})
+    draem.train(category, tmp_path / "run", recipe, device="cpu")
+    (tmp_path / "run" / "model.safetensors").unlink()
+    next(textures.iterdir()).unlink()
+    with pytest.raises(TrainingError, match="textures have changed"):
+        draem.train(category, tmp_path / "run", recipe, resume=True, device="cpu")
 
 
 def test_a_run_measured_in_minutes_ends_by_the_clock(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -53,19 +53,16 @@ def main() -> None:
     try:
         app()
     except TrainingInterrupted as error:
-        _fail(error, EXIT_INTERRUPTED)
+        _fail(str(error), EXIT_INTERRUPTED)
     except DraemError as error:
-        _fail(error, EXIT_BAD_INPUT)
-    except KeyboardInterrupt:
-        typer.echo("Stopped.", err=True)
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output has gone, as `draem info model | head -1` makes it go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        _fail(f"error: {error}", EXIT_BAD_INPUT)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"error: {place}{error.strerror or error}.", EXIT_BAD_INPUT)
+    except MemoryError:
+        _fail("error: there is not enough memory for this.", EXIT_BAD_INPUT)
 
 
-def _fail(error: DraemError, status: int) -> None:
-    prefix = "" if isinstance(error, TrainingInterrupted) else "error: "
-    typer.echo(f"{prefix}{error}", err=True)
+def _fail(message: str, status: int) -> NoReturn:
+    typer.echo(message, err=True)
     sys.exit(status)

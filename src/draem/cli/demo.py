@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from draem.cli.terminal import bar, percent, stderr_console
+from draem.cli.terminal import bar, finish_evaluation, stderr_console
 
 MINUTES = 3.0
 IMAGE_SIZE = (128, 128)
@@ -18,18 +18,24 @@ def command(
         "draem-demo"
     ),
     minutes: Annotated[float, typer.Option(help="Training time.")] = MINUTES,
-    seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
 ) -> None:
     """Render a small product, train on its good parts, and report the defects found."""
     import draem
     from draem.datasets.product import render_product
-    from draem.errors import RunExistsError
-    from draem.evaluation.evaluate import evaluate
+    from draem.errors import RunExistsError, TrainingInterrupted
     from draem.files import make_folder
-    from draem.reporting import write_metrics, write_report
-    from draem.training.recipe import make_recipe
+    from draem.networks.devices import resolve_device
 
+    recipe = draem.make_recipe(
+        "compact",
+        overrides={
+            "network": {"image_size": IMAGE_SIZE},
+            "training": {"minutes": minutes, "seed": seed},
+        },
+    )
+    resolve_device(device)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunExistsError(
             "the demo needs a folder of its own, and this one is not empty",
@@ -37,20 +43,15 @@ def command(
             hint="Give another one with --out, or delete it",
         )
     console = stderr_console()
-    data = make_folder(out) / "product"
+    data, run = make_folder(out) / "product", out / "run"
     with bar(console, "Rendering parts") as progress:
         render_product(data, seed=seed, progress=progress)
-    recipe = make_recipe(
-        "compact",
-        overrides={
-            "network": {"image_size": IMAGE_SIZE},
-            "training": {"minutes": minutes, "seed": seed},
-        },
-    )
-    result = draem.train(data, out / "run", recipe, device=device, console=console)
+    try:
+        result = draem.train(data, run, recipe, device=device, console=console)
+    except TrainingInterrupted as error:
+        raise TrainingInterrupted(
+            error.problem, path=run, hint=f"Go on with: draem train {data} --out {run} --resume"
+        ) from error
     with bar(console, "Evaluating") as progress:
-        evaluation = evaluate(result.model, data, device=device, progress=progress)
-    for name, value in evaluation.metrics.items():
-        typer.echo(f"{name:<13} {percent(value):>6}")
-    write_metrics(evaluation, out)
-    typer.echo(write_report(evaluation, out, title="DRAEM on a rendered product").resolve())
+        evaluation = draem.evaluate(result.model, data, device=device, progress=progress)
+    finish_evaluation(evaluation, out, title="DRAEM on a rendered product")

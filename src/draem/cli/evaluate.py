@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from draem.cli.terminal import bar, percent, stderr_console
+from draem.cli.terminal import bar, finish_evaluation, stderr_console
 
 
 def command(
@@ -24,14 +24,10 @@ def command(
     from draem.evaluation.evaluate import evaluate
     from draem.files import make_folder
     from draem.inspection.inspector import load
-    from draem.reporting import write_metrics, write_report
 
     console = stderr_console()
     inspector = load(model, device=device)
     make_folder(out)
     with bar(console, "Evaluating") as progress:
         evaluation = evaluate(inspector, data, mask_rule=mask_rule, progress=progress)
-    for name, value in evaluation.metrics.items():
-        typer.echo(f"{name:<13} {percent(value):>6}")
-    write_metrics(evaluation, out)
-    typer.echo(write_report(evaluation, out))
+    finish_evaluation(evaluation, out)

@@ -20,11 +20,11 @@ def command(
 ) -> None:
     """Score images and mark their defects."""
     from draem.datasets.layout import gather_images
-    from draem.inspection.folder import inspect_files
+    from draem.inspection.folder import inspect_files, without_results
     from draem.inspection.inspector import load
 
     console = stderr_console()
-    paths = gather_images(images)
+    paths = without_results(gather_images(images), out)
     inspector = load(model, device=device)
     with bar(console, "Inspecting") as progress:
         summary = inspect_files(inspector, paths, out, progress=progress)

@@ -25,7 +25,7 @@ def command(
         str, typer.Option(metavar="N|HxW", help="Network input in pixels.")
     ] = "256",
     samples: Annotated[int, typer.Option(min=1, max=100, help="How many samples to show.")] = 8,
-    seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 0,
 ) -> None:
     """Show simulated anomalies as the network sees them."""
     import draem

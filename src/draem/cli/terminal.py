@@ -7,7 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
+
+    from draem.evaluation.result import Evaluation
 
 
 def stderr_console() -> Console:
@@ -42,6 +46,18 @@ def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
             progress.update(task, completed=done, total=total)
 
         yield move
+
+
+def finish_evaluation(evaluation: Evaluation, out: Path, title: str | None = None) -> None:
+    """Print the figures, write metrics.json and the report, and print the report's path."""
+    import typer
+
+    from draem.reporting import write_metrics, write_report
+
+    for name, value in evaluation.metrics.items():
+        typer.echo(f"{name:<13} {percent(value):>6}")
+    write_metrics(evaluation, out)
+    typer.echo(write_report(evaluation, out, title=title).resolve())
 
 
 def percent(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -70,7 +71,10 @@ def command(
         raise typer.BadParameter("give only one of --epochs, --steps and --minutes")
     overrides: dict[str, dict[str, object]] = {
         "network": {"image_size": parse_image_size(image_size) if image_size else None},
-        "simulation": {"profile": profile, "textures": str(textures) if textures else None},
+        "simulation": {
+            "profile": profile,
+            "textures": str(textures.absolute()) if textures else None,
+        },
         "training": {
             **lengths,
             "batch_size": batch_size,
@@ -79,12 +83,11 @@ def command(
         },
     }
     stated = any(value is not None for options in overrides.values() for value in options.values())
-    if resume and not (preset or recipe or stated):
+    earlier = out / "recipe.toml"
+    if resume and (not earlier.is_file() or not (preset or recipe or stated)):
         made = None
-    elif resume and recipe is None:
-        made = make_recipe(preset, out / "recipe.toml", overrides)
     else:
-        made = make_recipe(preset, recipe, overrides)
+        made = make_recipe(preset, recipe or (earlier if resume else None), overrides)
     console = stderr_console()
     result = draem.train(
         data, out, made, resume=resume, device=device, devices=devices, console=console
@@ -96,8 +99,10 @@ def command(
         typer.echo(f"Threshold {calibration.threshold:.4g}: {guarantee(calibration)}.", err=True)
         asked = result.card.recipe["training"]["false_reject_rate"]
         if calibration.false_reject_rate > asked:
+            # The tolerance keeps 1 / 0.01 from being rounded up.
+            needed = math.ceil(1 / asked - 1e-9) - 1
             typer.echo(
-                f"A rate of {100 * asked:g}% needs at least {round(1 / asked) - 1} held-out "
+                f"A rate of {100 * asked:g}% needs at least {needed} held-out "
                 f"images; there were {calibration.images}.",
                 err=True,
             )

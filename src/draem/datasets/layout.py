@@ -14,7 +14,11 @@ NORMAL = "normal"
 
 _LAYOUT = "test/good and test/<defect>, with masks as ground_truth/<defect>/<name>_mask.png"
 _GOOD = ("good", NORMAL)
-_NOT_FOR_TRAINING = ("test", "ground_truth")
+_GOOD_WORDS = (*_GOOD, "ok", "pass")
+_NOT_FOR_TRAINING = (
+    *("test", "ground_truth", "anomalous", "anomaly", "anomalies", "bad", "defect", "defective"),
+    *("defects", "fail", "nok", "ng", "reject", "rejects"),
+)
 _MASK_SUFFIXES = (".png", *(suffix for suffix in IMAGE_SUFFIXES if suffix != ".png"))
 
 
@@ -209,7 +213,7 @@ def _refuse_mixed_folders(root: Path, images: Sequence[Path]) -> None:
                 expected="normal images in train/good, or a folder of nothing but normal images",
                 hint="Name the folder that holds only images of good parts, or one category",
             )
-    for folder in {image.parent for image in images if image.parent.name.lower() in _GOOD}:
+    for folder in {image.parent for image in images if image.parent.name.lower() in _GOOD_WORDS}:
         others = [other.name for other in _subfolders(folder.parent) if other != folder]
         if folder != root and others:
             raise DatasetError(

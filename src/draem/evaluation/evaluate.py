@@ -22,6 +22,7 @@ from draem.imaging.resize import resize_image
 from draem.inspection.inspector import Inspector, load
 
 _EXAMPLES = 8
+_HALF = 128
 
 
 def evaluate(
@@ -123,7 +124,15 @@ def _examine(inspector: Inspector, sample: Sample, mask_rule: MaskRule) -> Examp
     output = inspector.run(image[None])
     mask = None
     if sample.mask is not None:
-        grey = resize_image(decode_mask(sample.mask), inspector.card.image_size, "bilinear")
+        grey = decode_mask(sample.mask)
+        if grey.max() < _HALF:
+            raise ImageError(
+                "the mask marks no defect pixel",
+                path=sample.mask,
+                expected="255 where the defect is",
+                found=f"no level above {grey.max()}",
+            )
+        grey = resize_image(grey, inspector.card.image_size, "bilinear")
         mask = binarize_mask(grey, mask_rule)
     return Example(
         scored=ScoredImage(
@@ -152,9 +161,9 @@ def _summary(inspector: Inspector, data: Path, rule: MaskRule, tally: _Tally) ->
             for defect in defects
         },
         counts={
+            **{defect: counted[defect] for defect in defects},
             NORMAL: counted[NORMAL],
             "anomalous": len(tally.images) - counted[NORMAL],
-            **{defect: counted[defect] for defect in defects},
         },
         images=tuple(tally.images),
         threshold=threshold,

@@ -56,7 +56,8 @@ def inspect_files(
     Args:
         inspector: The model.
         paths: Image files.
-        out: The folder to write into; earlier results in it are replaced.
+        out: The folder to write into; an earlier results file and maps and overlays of the same
+            names are replaced.
         progress: Called with (images done, images in all).
 
     Raises:
@@ -98,6 +99,12 @@ def inspect_files(
     return Summary(results, len(paths), anomalous, tuple(failures))
 
 
+def without_results(paths: Sequence[Path], out: str | Path) -> tuple[Path, ...]:
+    """Leave out the maps and overlays that an earlier inspection wrote to `out`."""
+    ours = {(Path(out) / name).resolve() for name in ("maps", "overlays")}
+    return tuple(path for path in paths if path.parent.resolve() not in ours)
+
+
 def result_line(found: Inspection) -> dict[str, object]:
     """The JSON-ready part of an inspection."""
     return {
@@ -129,13 +136,15 @@ def draw_overlay(image: NDArray[np.uint8], found: Inspection) -> NDArray[np.uint
 def _names(paths: Iterable[Path]) -> list[str]:
     """A PNG name for each image: its own, numbered where several would share it."""
     taken: set[str] = set()
+    numbers: dict[str, int] = {}
     names = []
     for path in paths:
         # Keep clear of the limit of 255 bytes a name that file systems set.
         stem = path.stem.encode(errors="replace")[:200].decode(errors="ignore")
-        name, number = f"{stem}.png", 2
+        name, key = f"{stem}.png", stem.lower()
         while name.lower() in taken:
-            name, number = f"{stem}-{number}.png", number + 1
+            numbers[key] = numbers.get(key, 1) + 1
+            name = f"{stem}-{numbers[key]}.png"
         taken.add(name.lower())
         names.append(name)
     return names

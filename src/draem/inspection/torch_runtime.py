@@ -14,7 +14,7 @@ from draem.errors import ModelFileError
 from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
 from draem.modelfile import ModelCard, read_model
-from draem.networks.devices import resolve_device
+from draem.networks.devices import explained_memory, resolve_device
 from draem.networks.model import Draem, check_image_size
 
 
@@ -36,7 +36,8 @@ class TorchRuntime:
 
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run a batch of (batch, height, width, 3) uint8 RGB images of the model's size."""
-        with torch.inference_mode():
+        hint = "Inspect on another device, or train for a smaller image size"
+        with torch.inference_mode(), explained_memory(hint):
             # torch takes no array with negative strides, such as one turned from BGR to RGB.
             pixels = torch.from_numpy(np.array(images, order="C")).to(self._device)
             pixels = pixels.permute(0, 3, 1, 2)  # (batch, 3, height, width)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
-from draem.errors import InputError
+from draem.errors import InputError, OutOfMemoryError
 
 
 def resolve_device(name: str) -> torch.device:
@@ -39,3 +42,24 @@ def multiplies_bf16(device: torch.device) -> bool:
     # Older torch cannot tell; float32 is always right.
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16", False))
+
+
+@contextmanager
+def explained_memory(hint: str) -> Iterator[None]:
+    """Turn a lack of memory, on a GPU or on the CPU, into an error that says what to do.
+
+    Args:
+        hint: What would need less.
+
+    Raises:
+        OutOfMemoryError: What was done within needs more memory than there is.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise OutOfMemoryError("there is not enough memory for this", hint=hint) from error
+    except RuntimeError as error:
+        # torch has no error of its own for the CPU's memory.
+        if "allocate memory" not in str(error):
+            raise
+        raise OutOfMemoryError("there is not enough memory for this", hint=hint) from error

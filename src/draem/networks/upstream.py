@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from draem._version import __version__
-from draem.errors import ModelFileError
+from draem.errors import ModelFileError, OutputError
 from draem.modelfile import ModelCard, read_checkpoint, write_model
 from draem.networks.model import Draem, check_image_size
 
@@ -50,8 +50,10 @@ def import_upstream(
     Raises:
         ModelFileError: The files are not checkpoints of the published networks.
         ImageSizeError: The size does not suit the network.
-        OutputError: The model file cannot be written.
+        OutputError: The model file cannot be written, or its name does not end in .safetensors.
     """
+    if Path(out).suffix.lower() != ".safetensors":
+        raise OutputError("is no name for a model file", path=out, expected="NAME.safetensors")
     check_image_size(*image_size)
     weights = convert_upstream(read_checkpoint(reconstructive), read_checkpoint(discriminative))
     card = ModelCard(
@@ -94,6 +96,9 @@ def convert_upstream(
     second = _first_weight(discriminative, "encoder_segment.block1.0.weight", channels=6)
     state = {f"reconstructive.{_rename(name)}": value for name, value in reconstructive.items()}
     state |= {f"discriminative.{_rename(name)}": value for name, value in discriminative.items()}
+    state = {
+        name: value.float() if value.is_floating_point() else value for name, value in state.items()
+    }
     weights = UpstreamWeights(first.shape[0], second.shape[0], state)
     _check_complete(weights)
     _swap_channels(state)

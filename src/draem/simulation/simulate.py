@@ -9,6 +9,7 @@ import torch
 from draem.datasets.decoded import decode_images
 from draem.datasets.layout import read_normal_images
 from draem.errors import RecipeError
+from draem.networks.model import check_image_size
 from draem.simulation.profile import PROFILES, ProfileName
 from draem.simulation.simulator import SimulatedBatch, Simulator
 from draem.simulation.textures import builtin_textures, load_textures
@@ -35,6 +36,7 @@ def simulate(
 
     Raises:
         DatasetError: There are no normal images, or some cannot be read.
+        ImageSizeError: The image size does not suit the network.
         TextureError: The textures folder holds no textures.
         RecipeError: The profile is unknown, or no samples are asked for.
     """
@@ -46,6 +48,7 @@ def simulate(
         raise RecipeError(
             "too few samples are asked for", expected="at least 1", found=str(samples)
         )
+    check_image_size(*image_size)
     images = decode_images(read_normal_images(data)[:samples], image_size, "area")
     sources = (
         load_textures(Path(textures), image_size) if textures else builtin_textures(image_size)

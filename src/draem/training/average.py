@@ -24,8 +24,11 @@ class MovingAverage(Callback):
     """
 
     def __init__(self, network: Draem, decay: float) -> None:
-        def mix(averages: Any, values: Any, count: Any) -> None:
-            _mix(averages, values, min(decay, (1 + int(count)) / (10 + int(count))))
+        self._steps = 0
+
+        def mix(averages: Any, values: Any, _count: Any) -> None:
+            # Torch's own count lies on the device, where reading it would wait for the GPU.
+            _mix(averages, values, min(decay, (1 + self._steps) / (10 + self._steps)))
 
         self._average = AveragedModel(network, multi_avg_fn=mix, use_buffers=True)
         self._average.requires_grad_(False)
@@ -43,6 +46,7 @@ class MovingAverage(Callback):
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         """Take the new weights in."""
+        self._steps = trainer.global_step - 1
         self._average.update_parameters(cast("Draem", pl_module.network))
 
     def state_dict(self) -> dict[str, Any]:

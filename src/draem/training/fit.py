@@ -24,13 +24,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from draem._version import __version__
-from draem.errors import InputError, OutputError, TrainingInterrupted
+from draem.errors import InputError, OutputError, TrainingError, TrainingInterrupted
 from draem.imaging.encode import write_png
 from draem.inspection.calibration import calibrate
 from draem.inspection.torch_runtime import TorchRuntime
 from draem.modelfile import Calibration, ModelCard, TrainingSet, write_model
-from draem.networks.devices import multiplies_bf16, resolve_device
-from draem.networks.model import build_draem, check_image_size
+from draem.networks.devices import explained_memory, multiplies_bf16, resolve_device
+from draem.networks.model import SIZE_STEP, build_draem, check_image_size
 from draem.simulation.profile import PROFILES, SimulationProfile
 from draem.simulation.sheet import simulation_sheet
 from draem.simulation.simulator import Simulator
@@ -101,18 +101,21 @@ def train(
         TrainingInterrupted: Ctrl-C was pressed; the run can be resumed.
         OutputError: The run cannot be written.
     """
-    console = console or Console(quiet=True)
+    if console is None or _is_helper_process():
+        console = Console(quiet=True)
     if resume:
         run, recipe = resume_run(out, recipe)
     else:
         recipe = recipe or make_recipe()
     check_image_size(*recipe.network.image_size)
     place = resolve_device(device)
-    _check_devices(devices, recipe.training.batch_size, place)
-    images = _read(data, recipe, console)
-    if not resume:
-        run = _start(out, recipe)
-    return _Training(run, recipe, images, place, devices, console).finish()
+    _check_devices(devices, recipe, place)
+    _check_out(out, data)
+    with explained_memory("Choose a smaller batch size, image size or preset"):
+        images = _read(data, recipe, console)
+        if not resume:
+            run = _start(out, recipe)
+        return _Training(run, recipe, images, place, devices, console).finish()
 
 
 class _Training:
@@ -152,7 +155,7 @@ class _Training:
             learning_rate=options.learning_rate,
             schedule=options.schedule,
             loss_weights=self._weights,
-            training_set=images.fingerprint,
+            pictures=images.full_fingerprint,
         )
         self._average = MovingAverage(network, options.average_decay)
         self._profile = simulation_profile(recipe)
@@ -177,17 +180,17 @@ class _Training:
             rank=trainer.global_rank,
             world=trainer.world_size,
         )
-        checkpoint = self._run.checkpoint if self._run.checkpoint.exists() else None
+        checkpoint = checked_checkpoint(self._run.checkpoint)
         with _stop_gently(self._interrupted, self._console), _explained(self._run.root):
             trainer.fit(self._module, batches, ckpt_path=checkpoint, weights_only=True)
-        if self._interrupted.is_set() and self._clock.fraction(trainer.global_step) < 1:
+        if not trainer.is_global_zero:
+            sys.exit()
+        if self._interrupted.is_set() and self._clock.reached < 1:
             raise TrainingInterrupted(
                 f"training was stopped after step {trainer.global_step}",
                 path=self._run.root,
-                hint="Nothing is lost: go on with the same command and --resume",
+                hint="Go on from there with the same command and --resume",
             )
-        if not trainer.is_global_zero:
-            sys.exit()
         card = write_model(self._run.model, self._average.network.state_dict(), self._card(records))
         return TrainingResult(self._run.model, card, trainer.global_step, self._clock.seconds)
 
@@ -286,14 +289,48 @@ def _read(data: str | Path, recipe: Recipe, console: Console) -> RunImages:
         return read_run_images(data, recipe, progress)
 
 
+def _is_helper_process() -> bool:
+    """Whether this is another than the first of several training processes."""
+    return any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "RANK"))
+
+
 def _start(out: str | Path, recipe: Recipe) -> RunFolder:
-    # Of several processes only the first makes the folder; the others come when it exists.
-    if os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0":
-        return start_run(out, recipe)
-    return RunFolder(Path(out))
+    # Only the first process makes the folder; the others are started when it exists.
+    return RunFolder(Path(out)) if _is_helper_process() else start_run(out, recipe)
 
 
-def _check_devices(devices: int, batch_size: int, device: torch.device) -> None:
+def checked_checkpoint(path: Path) -> Path | None:
+    """The checkpoint to go on from; None where the run has none yet.
+
+    Raises:
+        TrainingError: The file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch.load raises whatever a damaged file leads it to
+        raise TrainingError(
+            "the checkpoint is damaged",
+            path=path,
+            hint="Delete it to start this run from its beginning with --resume",
+        ) from error
+    return path
+
+
+def _check_out(out: str | Path, data: str | Path) -> None:
+    """Refuse a run's folder whose pictures would be found among the training images."""
+    root, run = Path(data).resolve(), Path(out).resolve()
+    if run.is_relative_to(root) and not (root / "train" / "good").is_dir():
+        raise OutputError(
+            "the run would lie among the training images, and its pictures would be taken for them",
+            path=out,
+            hint="Give a folder outside the data with --out",
+        )
+
+
+def _check_devices(devices: int, recipe: Recipe, device: torch.device) -> None:
+    batch_size, precision = recipe.training.batch_size, recipe.training.precision
     if devices < 1 or batch_size % devices:
         raise InputError(
             f"the batch of {batch_size} cannot be shared among {devices} devices",
@@ -302,6 +339,20 @@ def _check_devices(devices: int, batch_size: int, device: torch.device) -> None:
     if device.type == "cuda" and devices > torch.cuda.device_count():
         raise InputError(
             f"there are not {devices} GPUs on this machine", found=str(torch.cuda.device_count())
+        )
+    if devices > 1 and device.index is not None:
+        raise InputError(
+            f"`{device}` is one device, not {devices}", hint="Give --device cuda with --devices"
+        )
+    if device.type == "cpu" and precision == "16":
+        raise InputError(
+            "the CPU does not train in float16", hint="Choose the precision 32, bf16 or auto"
+        )
+    height, width = recipe.network.image_size
+    if batch_size // devices * (height // SIZE_STEP) * (width // SIZE_STEP) < 2:
+        raise InputError(
+            "one 32x32 image a step is too little for batch normalisation",
+            hint="Choose a larger batch size or image size",
         )
 
 
@@ -313,23 +364,30 @@ def _precision(name: str, device: torch.device) -> str:
 
 @contextmanager
 def _stop_gently(interrupted: threading.Event, console: Console) -> Iterator[None]:
-    """Turn the first Ctrl-C into a stop after the current step; a second one stops at once."""
+    """Turn Ctrl-C and SIGTERM into a stop after the current step; a second one stops at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
 
-    def on_interrupt(_number: int, _frame: FrameType | None) -> None:
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
         if interrupted.is_set():
             raise KeyboardInterrupt
         interrupted.set()
         console.print("Stopping after this step; press Ctrl-C again to stop at once.")
 
-    signal.signal(signal.SIGINT, on_interrupt)
+    for number in numbers:
+        signal.signal(number, on_signal)
     try:
         yield
+    except SystemExit:
+        # Lightning ends the process after these signals; here the caller decides.
+        if not interrupted.is_set():
+            raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -343,9 +401,6 @@ def _explained(root: Path) -> Iterator[None]:
             path=root,
             hint="Make room on the disk, then go on with --resume",
         ) from error
-    except SystemExit as error:
-        # Lightning ends the process after a second Ctrl-C; the caller decides here.
-        raise KeyboardInterrupt from error
 
 
 @contextmanager

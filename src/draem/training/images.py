@@ -29,12 +29,14 @@ class RunImages:
             empty.
         textures: (textures, 3, height, width) uint8 RGB, the anomaly sources.
         fingerprint: Hash of the training images.
+        full_fingerprint: Hash of all three, which a resumed run must find unchanged.
     """
 
     training: Tensor
     held_out: NDArray[np.uint8]
     textures: Tensor
     fingerprint: str
+    full_fingerprint: str
 
 
 def read_run_images(
@@ -71,11 +73,13 @@ def read_run_images(
         len(images), recipe.training.held_out_share, recipe.training.seed
     )
     training = images[kept]
+    parts = [fingerprint(part) for part in (training, images[held_out], textures)]
     return RunImages(
         training=_channels_first(training),
         held_out=images[held_out],
         textures=_channels_first(textures),
-        fingerprint=fingerprint(training),
+        fingerprint=parts[0],
+        full_fingerprint="-".join(parts),
     )
 
 

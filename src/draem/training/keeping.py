@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -39,6 +39,8 @@ COLUMNS = (
 VALIDATIONS = 10
 _LOG_EVERY = 10
 
+T = TypeVar("T")
+
 
 class Stopper(Callback):
     """Ends the run when its length is reached or when the user asks.
@@ -55,13 +57,15 @@ class Stopper(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._clock.start()
+        self._clock.reached = agreed(trainer, self._clock.fraction(trainer.global_step))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Stop all processes after the same step."""
-        done = self._clock.fraction(trainer.global_step) >= 1 or self._interrupted()
-        if agree(trainer, done):
+        """Read the clock once for all processes, and stop them after the same step."""
+        reached = self._clock.fraction(trainer.global_step)
+        self._clock.reached, interrupted = agreed(trainer, (reached, self._interrupted()))
+        if self._clock.reached >= 1 or interrupted:
             trainer.should_stop = True
 
 
@@ -83,20 +87,16 @@ class Checkpoints(Callback):
     ) -> None:
         """Save when it is time."""
         due = trainer.should_stop or time.monotonic() - self._last >= self._every
-        if agree(trainer, due):
-            self._save(trainer)
-            self._last = time.monotonic()
-
-    def _save(self, trainer: Trainer) -> None:
-        if trainer.world_size == 1:
+        if not agreed(trainer, due):
+            return
+        finite_losses(cast("DraemModule", pl_module), trainer.global_step)
+        if trainer.is_global_zero:
             with replacing(self._path) as temporary:
                 trainer.save_checkpoint(temporary)
-            return
-        # All processes must name the same file, which a random temporary name would not be.
-        temporary = self._path.with_suffix(".part")
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            temporary.replace(self._path)
+        else:
+            # Takes part in the collection of the state; only the first process writes a file.
+            trainer.save_checkpoint(self._path)
+        self._last = time.monotonic()
 
 
 class Records(Callback):
@@ -145,9 +145,8 @@ class Records(Callback):
     ) -> None:
         """Log, and validate when a tenth of the run has passed since the last time."""
         step = trainer.global_step
-        fraction = self._clock.fraction(step)
-        reached = fraction * VALIDATIONS >= self._validations + 1
-        due = agree(trainer, reached or trainer.should_stop)
+        fraction = self._clock.reached
+        due = fraction * VALIDATIONS >= self._validations + 1 or fraction >= 1
         if not (due or step % _LOG_EVERY == 0 or step == 1):
             return
         row = self._training_row(trainer, cast("DraemModule", pl_module))
@@ -161,14 +160,7 @@ class Records(Callback):
                 logger.log_metrics({k: v for k, v in row.items() if k != "step"}, step)
 
     def _training_row(self, trainer: Trainer, module: DraemModule) -> dict[str, float]:
-        losses = module.last_losses
-        assert losses is not None
-        total, l2, ssim, focal = (loss.item() for loss in losses)
-        if not math.isfinite(total):
-            raise TrainingError(
-                f"the loss is no longer a number after step {trainer.global_step}",
-                hint="Start again with a lower learning rate, or with --precision 32",
-            )
+        total, l2, ssim, focal = finite_losses(module, trainer.global_step)
         return {
             "step": trainer.global_step,
             "seconds": round(self._clock.seconds, 2),
@@ -193,19 +185,32 @@ class Records(Callback):
         return self.figures
 
 
-def agree(trainer: Trainer, decision: bool) -> bool:
-    """The first process's decision, for all of them."""
-    if trainer.world_size == 1:
-        return decision
-    return bool(trainer.strategy.broadcast(decision))
+def agreed(trainer: Trainer, value: T) -> T:
+    """The first process's value, for all of them."""
+    return value if trainer.world_size == 1 else trainer.strategy.broadcast(value)
+
+
+def finite_losses(module: DraemModule, step: int) -> tuple[float, ...]:
+    """The losses of the last step: total, L2, SSIM and focal.
+
+    Raises:
+        TrainingError: The total is not a finite number, so the weights are worth nothing.
+    """
+    assert module.last_losses is not None
+    losses = tuple(loss.item() for loss in module.last_losses)
+    if not math.isfinite(losses[0]):
+        raise TrainingError(
+            f"the loss is no longer a number after step {step}",
+            hint="Start a new run with a lower learning rate, or in precision 32",
+        )
+    return losses
 
 
 def _append_row(path: Path, row: dict[str, float]) -> None:
     try:
-        new = not path.exists()
         with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, restval="")
-            if new:
+            if file.tell() == 0:
                 writer.writeheader()
             writer.writerow(row)
     except OSError as error:
@@ -215,8 +220,10 @@ def _append_row(path: Path, row: dict[str, float]) -> None:
 
 
 def _keep_rows(path: Path, last_step: int) -> None:
+    """Keep whole rows up to a step; a full disk or a crash can leave part of one."""
     if not path.exists():
         return
-    header, *rows = path.read_text(encoding="utf-8").splitlines()
-    kept = [row for row in rows if int(row.split(",")[0]) <= last_step]
-    write_text(path, "\n".join([header, *kept]) + "\n")
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = [row for row in csv.reader(file) if len(row) == len(COLUMNS)]
+    kept = [row for row in rows if row[0].isdecimal() and int(row[0]) <= last_step]
+    write_text(path, "".join(",".join(row) + "\n" for row in (COLUMNS, *kept)))

@@ -15,11 +15,14 @@ class RunClock:
         total_steps: Length in steps; None for a run measured in minutes.
         total_seconds: Length in seconds; None for a run measured in steps.
         earlier_seconds: Training time before the run was last resumed.
+        reached: Share of the run that lies behind, in [0, 1], as all processes have agreed after
+            the last step.
     """
 
     total_steps: int | None
     total_seconds: float | None
     earlier_seconds: float = 0.0
+    reached: float = 0.0
     _started: float | None = field(default=None, init=False)
 
     def start(self) -> None:

@@ -25,7 +25,7 @@ class DraemModule(LightningModule):
         learning_rate: At its highest.
         schedule: How it falls; see `learning_rate_factor`.
         loss_weights: How the losses are added.
-        training_set: Fingerprint of the training images; a checkpoint of other images is refused.
+        pictures: Fingerprint of all pictures of the run; a checkpoint of other ones is refused.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class DraemModule(LightningModule):
         learning_rate: float,
         schedule: str,
         loss_weights: LossWeights,
-        training_set: str = "",
+        pictures: str = "",
     ) -> None:
         super().__init__()
         self.network = network
@@ -44,7 +44,7 @@ class DraemModule(LightningModule):
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.loss_weights = loss_weights
-        self.training_set = training_set
+        self.pictures = pictures
         self.last_losses: Losses | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -53,7 +53,7 @@ class DraemModule(LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate for how far the run has come."""
-        factor = learning_rate_factor(self.schedule, self.clock.fraction(self.global_step))
+        factor = learning_rate_factor(self.schedule, self.clock.reached)
         optimizers = self.trainer.optimizers
         for group in optimizers[0].param_groups:
             group["lr"] = self.learning_rate * factor
@@ -68,20 +68,20 @@ class DraemModule(LightningModule):
         """Keep what a resumed run needs beside weights and optimiser."""
         checkpoint["draem"] = {
             "seconds": self.clock.seconds,
-            "training_set": self.training_set,
+            "pictures": self.pictures,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up again.
 
         Raises:
-            TrainingError: The checkpoint was trained on other images.
+            TrainingError: The checkpoint was trained on other images or textures.
         """
         kept = checkpoint["draem"]
-        if kept["training_set"] != self.training_set:
+        if kept["pictures"] != self.pictures:
             raise TrainingError(
-                "the training images or their preparation have changed since the run was started",
-                hint="Resume with the same images, or start a new run in another folder",
+                "the images or textures have changed since the run was started",
+                hint="Resume with the same ones, or start a new run in another folder",
             )
         self.clock.earlier_seconds = kept["seconds"]
 

@@ -107,7 +107,7 @@ class TrainingSection(_Section):
     focal_weight: float = Field(1, ge=0)
     focal_gamma: float = Field(2, ge=0)
     average_decay: float = Field(0.999, ge=0, lt=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
     held_out_share: float = Field(0.1, ge=0, lt=1)
     false_reject_rate: float = Field(0.01, gt=0, lt=1)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from draem.errors import InputError
-from draem.networks.devices import multiplies_bf16, resolve_device
+from draem.errors import InputError, OutOfMemoryError
+from draem.networks.devices import explained_memory, multiplies_bf16, resolve_device
 
 
 @pytest.fixture
@@ -75,3 +75,21 @@ def test_an_older_torch_that_cannot_tell_means_no_bf16(monkeypatch: pytest.Monke
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
 
     assert multiplies_bf16(torch.device("cpu")) is False
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+    ],
+)
+def test_a_lack_of_memory_is_explained(error: Exception) -> None:
+    with pytest.raises(OutOfMemoryError, match="smaller batch"), explained_memory("smaller batch"):
+        raise error
+
+
+def test_other_errors_pass_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), explained_memory("smaller batch"):
+        raise RuntimeError("shapes do not match")
