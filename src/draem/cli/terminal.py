@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
+
+from draem.progress import file_progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,28 +27,8 @@ def stderr_console() -> Console:
 @contextmanager
 def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar with the time left; calls of (done, total) move it."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    with Progress(
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as progress:
-        task = progress.add_task(what, total=None)
-
-        def move(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        yield move
+    with file_progress(console) as report:
+        yield partial(report, what)
 
 
 def finish_evaluation(evaluation: Evaluation, out: Path, title: str | None = None) -> None:

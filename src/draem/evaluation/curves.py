@@ -32,50 +32,15 @@ def all_curves(
         InputError: Scores and labels do not match, a score is not finite or a label is not 0
             or 1.
     """
+    images, pixels = rank_images(scores, labels), rank_pixels(histograms)
     curves = {
-        "image_roc": image_roc_curve(scores, labels),
-        "image_pr": image_pr_curve(scores, labels),
-        "pixel_roc": pixel_roc_curve(histograms),
-        "pixel_pr": pixel_pr_curve(histograms),
+        "image_roc": roc_curve(images),
+        "image_pr": pr_curve(images),
+        "pixel_roc": roc_curve(pixels),
+        "pixel_pr": pr_curve(pixels),
         "pro": pro_curve(histograms),
     }
     return {name: curve for name, curve in curves.items() if curve is not None}
-
-
-def image_roc_curve(scores: ArrayLike, labels: ArrayLike) -> Curve | None:
-    """True-positive rate of images over their false-positive rate, from (0, 0) to (1, 1).
-
-    Args:
-        scores: (images,) finite numbers.
-        labels: (images,) 0 normal, 1 anomalous.
-
-    Raises:
-        InputError: The two do not match, a score is not finite or a label is not 0 or 1.
-    """
-    return _roc_curve(rank_images(scores, labels))
-
-
-def image_pr_curve(scores: ArrayLike, labels: ArrayLike) -> Curve | None:
-    """Precision of images over their recall, from recall 0 to 1.
-
-    Args:
-        scores: (images,) finite numbers.
-        labels: (images,) 0 normal, 1 anomalous.
-
-    Raises:
-        InputError: The two do not match, a score is not finite or a label is not 0 or 1.
-    """
-    return _pr_curve(rank_images(scores, labels))
-
-
-def pixel_roc_curve(histograms: PixelHistograms) -> Curve | None:
-    """True-positive rate of pixels over their false-positive rate, from (0, 0) to (1, 1)."""
-    return _roc_curve(rank_pixels(histograms))
-
-
-def pixel_pr_curve(histograms: PixelHistograms) -> Curve | None:
-    """Precision of pixels over their recall, from recall 0 to 1."""
-    return _pr_curve(rank_pixels(histograms))
 
 
 def pro_curve(histograms: PixelHistograms, fpr_limit: float = DEFAULT_FPR_LIMIT) -> Curve | None:
@@ -92,7 +57,12 @@ def pro_curve(histograms: PixelHistograms, fpr_limit: float = DEFAULT_FPR_LIMIT)
     return None if curve is None else _thinned(curve.false_positive_rate, curve.overlap)
 
 
-def _roc_curve(ranking: Ranking | None) -> Curve | None:
+def roc_curve(ranking: Ranking | None) -> Curve | None:
+    """True-positive rate over false-positive rate, from (0, 0) to (1, 1).
+
+    Args:
+        ranking: Of images or pixels; None where it is undefined.
+    """
     if ranking is None:
         return None
     hits = np.concatenate([[0.0], ranking.true_positives])
@@ -100,7 +70,12 @@ def _roc_curve(ranking: Ranking | None) -> Curve | None:
     return _thinned(false_alarms / false_alarms[-1], hits / hits[-1])
 
 
-def _pr_curve(ranking: Ranking | None) -> Curve | None:
+def pr_curve(ranking: Ranking | None) -> Curve | None:
+    """Precision over recall, from recall 0 to 1.
+
+    Args:
+        ranking: Of images or pixels; None where it is undefined.
+    """
     if ranking is None:
         return None
     hits = ranking.true_positives

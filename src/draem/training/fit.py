@@ -31,6 +31,7 @@ from draem.inspection.torch_runtime import TorchRuntime
 from draem.modelfile import Calibration, ModelCard, TrainingSet, write_model
 from draem.networks.devices import explained_memory, multiplies_bf16, resolve_device
 from draem.networks.model import SIZE_STEP, build_draem, check_image_size
+from draem.progress import file_progress
 from draem.simulation.profile import PROFILES, SimulationProfile
 from draem.simulation.sheet import simulation_sheet
 from draem.simulation.simulator import Simulator
@@ -40,7 +41,7 @@ from draem.training.keeping import Checkpoints, Records, Stopper
 from draem.training.length import make_clock
 from draem.training.losses import LossWeights
 from draem.training.module import DraemModule, SimulatedBatches
-from draem.training.progress import TrainingProgress, file_progress
+from draem.training.progress import TrainingProgress
 from draem.training.recipe import Recipe, make_recipe
 from draem.training.run import RunFolder, resume_run, start_run
 from draem.training.validation import Validation

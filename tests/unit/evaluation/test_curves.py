@@ -7,6 +7,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from draem.errors import InputError
 from draem.evaluation import curves, metrics
 from draem.evaluation.histograms import PixelHistograms
+from draem.evaluation.ranking import rank_images, rank_pixels
 from tests.reference.aupro import slow_pro_points
 
 
@@ -48,10 +49,10 @@ def check_form(curve, end):
 
 def test_image_curves_hold_every_threshold():
     scores, labels = [0.9, 0.5, 0.5, 0.1], [1, 0, 1, 0]
-    roc = curves.image_roc_curve(scores, labels)
+    roc = curves.roc_curve(rank_images(scores, labels))
     assert roc.x.tolist() == [0, 0, 0.5, 1]
     assert roc.y.tolist() == [0, 0.5, 1, 1]
-    precision_recall = curves.image_pr_curve(scores, labels)
+    precision_recall = curves.pr_curve(rank_images(scores, labels))
     assert precision_recall.x.tolist() == [0, 0.5, 1, 1]
     assert precision_recall.y.tolist() == [1, 1, 2 / 3, 0.5]
 
@@ -61,11 +62,11 @@ def test_image_curves_agree_with_scikit_learn():
     labels = (rng.random(160) < 0.7).astype(int)
     scores = np.round(rng.normal(labels, 1.0), 1)
     false_alarms, hits, _ = roc_curve(labels, scores, drop_intermediate=False)
-    ours = curves.image_roc_curve(scores, labels)
+    ours = curves.roc_curve(rank_images(scores, labels))
     np.testing.assert_allclose(ours.x, false_alarms)
     np.testing.assert_allclose(ours.y, hits)
     precision, recall, _ = precision_recall_curve(labels, scores)
-    ours = curves.image_pr_curve(scores, labels)
+    ours = curves.pr_curve(rank_images(scores, labels))
     np.testing.assert_allclose(ours.x[1:], recall[-2::-1])
     np.testing.assert_allclose(ours.y[1:], precision[-2::-1])
 
@@ -74,7 +75,7 @@ def test_the_area_below_the_image_roc_curve_is_the_auroc():
     rng = np.random.default_rng(2)
     labels = np.arange(200) % 2
     scores = rng.normal(labels, 1.0)
-    assert area(curves.image_roc_curve(scores, labels)) == pytest.approx(
+    assert area(curves.roc_curve(rank_images(scores, labels))) == pytest.approx(
         metrics.image_auroc(scores, labels), abs=1e-12
     )
 
@@ -83,14 +84,14 @@ def test_thinned_pixel_curves_keep_their_shape(many_pixels):
     plane, mask, histograms = many_pixels
     rng = np.random.default_rng(3)
 
-    roc = curves.pixel_roc_curve(histograms)
+    roc = curves.roc_curve(rank_pixels(histograms))
     check_form(roc, 1.0)
     assert area(roc) == pytest.approx(metrics.pixel_auroc(histograms), abs=2e-3)
     false_alarms, hits, _ = roc_curve(mask.ravel(), plane.ravel())
     chosen = rng.choice(len(hits), min(1000, len(hits)), replace=False)
     assert distance_to(roc, np.stack([false_alarms, hits], axis=1)[chosen]) < 2 / 499 + 1e-3
 
-    precision_recall = curves.pixel_pr_curve(histograms)
+    precision_recall = curves.pr_curve(rank_pixels(histograms))
     check_form(precision_recall, 1.0)
     precision, recall, _ = precision_recall_curve(mask.ravel(), plane.ravel())
     chosen = rng.choice(len(recall) - 1, 1000, replace=False)
@@ -138,7 +139,7 @@ def test_a_long_straight_stretch_survives_thinning():
     plane[10:20] = rng.uniform(0.5, 1, (10, 200))
     histograms = PixelHistograms.empty()
     histograms.update(plane.astype(np.float32), mask)
-    roc = curves.pixel_roc_curve(histograms)
+    roc = curves.roc_curve(rank_pixels(histograms))
     check_form(roc, 1.0)
     corner = np.array([[1 / 9, 1.0]])
     assert distance_to(roc, corner) < 2 / 499
@@ -150,7 +151,7 @@ def test_thinning_spends_its_points_where_the_curve_is_long():
     histograms.normal[-20_000:] = histograms.anomalous[-20_000:] = 1
     histograms.normal[200:0:-1] = 100 * np.arange(200) ** 2
     histograms.anomalous[1:201] = 100 * np.arange(200) ** 2
-    roc = curves.pixel_roc_curve(histograms)
+    roc = curves.roc_curve(rank_pixels(histograms))
     check_form(roc, 1.0)
     false_alarms = np.cumsum(histograms.normal[::-1]) / histograms.normal.sum()
     hits = np.cumsum(histograms.anomalous[::-1]) / histograms.anomalous.sum()
@@ -161,10 +162,10 @@ def test_thinning_spends_its_points_where_the_curve_is_long():
 def test_undefined_curves_are_none():
     histograms = PixelHistograms.empty()
     histograms.update(np.full((4, 4), 0.5, np.float32), None)
-    assert curves.image_roc_curve([0.1], [0]) is None
-    assert curves.image_pr_curve([], []) is None
-    assert curves.pixel_roc_curve(histograms) is None
-    assert curves.pixel_pr_curve(histograms) is None
+    assert curves.roc_curve(rank_images([0.1], [0])) is None
+    assert curves.pr_curve(rank_images([], [])) is None
+    assert curves.roc_curve(rank_pixels(histograms)) is None
+    assert curves.pr_curve(rank_pixels(histograms)) is None
     assert curves.pro_curve(histograms) is None
 
 
