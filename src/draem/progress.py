@@ -29,6 +29,8 @@ def file_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        # A file or a pipe would get empty lines.
+        disable=not console.is_terminal,
     ) as progress:
         tasks: dict[str, TaskID] = {}
 

@@ -138,7 +138,7 @@ class Records(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop rows of a resumed run that lie beyond the checkpoint."""
         if trainer.is_global_zero:
-            _keep_rows(self._run.metrics, trainer.global_step)
+            keep_rows(self._run.metrics, trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
@@ -219,7 +219,7 @@ def _append_row(path: Path, row: dict[str, float]) -> None:
         ) from error
 
 
-def _keep_rows(path: Path, last_step: int) -> None:
+def keep_rows(path: Path, last_step: int) -> None:
     """Keep whole rows up to a step; a full disk or a crash can leave part of one."""
     if not path.exists():
         return

@@ -31,6 +31,8 @@ class TrainingProgress(Callback):
             TextColumn("{task.percentage:>3.0f}%  {task.fields[note]}"),
             console=console,
             transient=True,
+            # A file or a pipe would get empty lines.
+            disable=not console.is_terminal,
         )
         self._task = self._progress.add_task("", total=1.0, note="starting")
 

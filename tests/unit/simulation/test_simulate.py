@@ -42,9 +42,9 @@ def textures(tmp_path: Path) -> Path:
 def test_samples_are_made_from_the_images_given(
     data: Path, textures: Path, profile: ProfileName
 ) -> None:
-    batch = simulate(data, samples=8, profile=profile, textures=textures, image_size=(32, 48))
+    batch = simulate(data, samples=8, profile=profile, textures=textures, image_size=(32, 64))
 
-    assert batch.normal_images.shape == batch.simulated_images.shape == (8, 3, 32, 48)
+    assert batch.normal_images.shape == batch.simulated_images.shape == (8, 3, 32, 64)
     middles = (255 * batch.normal_images[:, 0, 16, 24]).round().int()
     assert sorted(middles.tolist()) == sorted(2 * LEVELS)
     marked = batch.anomaly_mask.expand(-1, 3, -1, -1) == 1
