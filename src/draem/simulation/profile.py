@@ -25,6 +25,8 @@ class SimulationProfile:
         operations: Which augmentations: `paper` (seven) or `upstream` (ten).
         operation_count: Different augmentations a texture.
         clean_share: Share of the samples that stay normal.
+        grey_sources: Anomaly sources are made grey where the normal images are grey, so that
+            colour alone does not give the anomalies away; not published.
     """
 
     name: ProfileName
@@ -39,6 +41,7 @@ class SimulationProfile:
     operations: ProfileName
     operation_count: int
     clean_share: float
+    grey_sources: bool = False
 
 
 PAPER = SimulationProfile(

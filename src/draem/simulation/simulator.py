@@ -24,6 +24,7 @@ from draem.simulation.augment import (
     augment,
     draw_plan,
 )
+from draem.simulation.colors import color
 from draem.simulation.geometry import rotate
 from draem.simulation.perlin import perlin_field
 from draem.simulation.profile import ProfileName, SimulationProfile
@@ -109,6 +110,7 @@ class Simulator:
         self.textures = textures
         self.profile = profile
         self.seed = seed
+        self._grey = profile.grey_sources and is_grey(normal_images)
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -146,7 +148,10 @@ class Simulator:
         normal = normal.float() / 255
 
         sources = self.textures[draws.textures.to(device)]
-        sources = augment(sources, self.operations, draws.plan).float() / 255
+        sources = augment(sources, self.operations, draws.plan)
+        if self._grey:
+            sources = color(sources, sources.new_zeros(len(sources), dtype=torch.float32))
+        sources = sources.float() / 255
         mask = self._masks(draws)
         weight = draws.opacity.to(device)[:, None, None, None] * mask
         return SimulatedBatch(
@@ -201,6 +206,21 @@ class Simulator:
             for epoch in range(places[0] // count, places[-1] // count + 1)
         }
         return torch.stack([orders[place // count][place % count] for place in places])
+
+
+def is_grey(images: Tensor) -> bool:
+    """Whether pictures hold no colour worth the name.
+
+    Args:
+        images: (images, 3, height, width) uint8 RGB.
+
+    Returns:
+        True where the channels differ by less than one of 255 levels on average.
+    """
+    red, green, blue = images.unbind(1)
+    spread = torch.maximum(torch.maximum(red, green), blue)
+    spread = spread - torch.minimum(torch.minimum(red, green), blue)
+    return spread.float().mean().item() < 1
 
 
 def uniform_angles(batch: int, finest_cells: int, generator: torch.Generator) -> Tensor:

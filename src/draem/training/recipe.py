@@ -52,6 +52,7 @@ class SimulationSection(_Section):
         clean_share: Share of the samples that stay normal.
         opacity: Range of the weight of the anomaly source.
         threshold: Range of the level at which the noise becomes a mask.
+        grey_sources: Make anomaly sources grey where the normal images are grey.
         textures: Folder of anomaly sources; the built-in ones where left out.
     """
 
@@ -61,6 +62,7 @@ class SimulationSection(_Section):
     clean_share: float | None = Field(None, ge=0, le=1)
     opacity: tuple[_Share, _Share] | None = None
     threshold: tuple[_Share, _Share] | None = None
+    grey_sources: bool | None = None
     textures: str | None = None
 
     @field_validator("opacity", "threshold")
@@ -148,7 +150,7 @@ _PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
             "discriminative_width": 16,
             "interpolation": "area",
         },
-        "simulation": {"profile": "upstream", "rotation_share": 0.0},
+        "simulation": {"profile": "upstream", "rotation_share": 0.0, "grey_sources": True},
         "training": {
             "minutes": 10.0,
             "learning_rate": 1e-3,

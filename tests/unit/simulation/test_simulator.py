@@ -330,3 +330,23 @@ def test_seeded_generators_differ_by_every_key() -> None:
 
     assert len({tuple(numbers.tolist()) for numbers in drawn}) == len(keys)
     assert torch.equal(drawn[3], torch.rand(4, generator=seeded_generator(0, -1)))
+
+
+@pytest.mark.parametrize("colored", [False, True])
+def test_grey_products_get_grey_anomalies(colored: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    grey = torch.randint(0, 256, (4, 1, 32, 32), generator=generator, dtype=torch.uint8)
+    images = grey.expand(-1, 3, -1, -1).clone()
+    if colored:
+        images[:, 0] //= 2
+    textures = torch.randint(0, 256, (5, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    profile = replace(UPSTREAM, clean_share=0.0, grey_sources=True)
+    batch = Simulator(images, textures, profile, seed=1).batch(0, 16)
+    inside = (batch.simulated_images - batch.normal_images).abs() > 0
+    assert inside.any()
+    spread = batch.simulated_images.amax(1) - batch.simulated_images.amin(1)
+    assert (spread.max() > 1e-6) == colored
+
+    as_published = replace(profile, grey_sources=False)
+    batch = Simulator(images, textures, as_published, seed=1).batch(0, 16)
+    assert (batch.simulated_images.amax(1) - batch.simulated_images.amin(1)).max() > 0.1
