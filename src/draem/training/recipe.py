@@ -150,7 +150,7 @@ _PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
             "discriminative_width": 16,
             "interpolation": "area",
         },
-        "simulation": {"profile": "upstream", "rotation_share": 0.0, "grey_sources": True},
+        "simulation": {"profile": "upstream", "rotation_share": 0.0},
         "training": {
             "minutes": 10.0,
             "learning_rate": 1e-3,
