@@ -156,7 +156,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             "this is not a checkpoint that can be read safely",
             path=path,
             expected="a state dict of tensors, saved with torch.save",
-            found=(str(error) or type(error).__name__).splitlines()[0][:200],
+            found="a damaged file, one of another kind, or one that holds code, which is never run",
         ) from error
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
@@ -202,6 +202,9 @@ def _opened(path: str | Path, framework: str) -> Any:
                 "this is a folder without a model" if path.is_dir() else "there is no such model",
                 path=path,
                 expected="a .safetensors file written by draem",
+                hint="If this is an unfinished run, finish it with `draem train` and --resume"
+                if path.is_dir()
+                else None,
             )
         return safe_open(path, framework=framework)
     except (SafetensorError, OSError) as error:

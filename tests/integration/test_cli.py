@@ -383,3 +383,19 @@ def test_a_reader_that_goes_away_is_no_error(trained_run: Path) -> None:
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     assert done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_the_readme_holds_no_placeholder() -> None:
+    root = Path(__file__).parents[2]
+    for page in (root / "README.md", *(root / "docs").rglob("*.md")):
+        assert "@@" not in page.read_text(encoding="utf-8"), page
+
+
+def test_inspecting_a_category_leaves_its_masks_out(
+    draem_cli: Cli, trained_run: Path, shared_category: Path, tmp_path: Path
+) -> None:
+    outcome = draem_cli("inspect", trained_run, shared_category, "--out", tmp_path / "out")
+    assert outcome.status == 0, outcome.err
+    text = (tmp_path / "out" / "results.jsonl").read_text(encoding="utf-8")
+    assert len(text.splitlines()) == 18
+    assert "ground_truth" not in text

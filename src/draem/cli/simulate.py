@@ -13,35 +13,53 @@ def command(
         Path, typer.Argument(help="A category in MVTec layout, or a folder of good images.")
     ],
     out: Annotated[Path, typer.Option(help="The picture sheet to write, a PNG file.")],
+    preset: Annotated[
+        Literal["compact", "full"] | None,
+        typer.Option(help="Whose simulation to show.", show_default="compact"),
+    ] = None,
+    profile: Annotated[
+        Literal["paper", "upstream"] | None,
+        typer.Option(help="As in the paper or as in the published code.", show_default="preset's"),
+    ] = None,
     textures: Annotated[
         Path | None,
         typer.Option(help="Folder of anomaly sources.", show_default="the built-in textures"),
     ] = None,
-    profile: Annotated[
-        Literal["paper", "upstream"],
-        typer.Option(help="As in the paper or as in the published code."),
-    ] = "upstream",
     image_size: Annotated[
-        str, typer.Option(metavar="N|HxW", help="Network input in pixels.")
-    ] = "256",
+        str | None,
+        typer.Option(metavar="N|HxW", help="Network input in pixels.", show_default="256"),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="TOML file with any of the recipe's keys.")
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, max=100, help="How many samples to show.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 0,
 ) -> None:
-    """Show simulated anomalies as the network sees them."""
+    """Show simulated anomalies as `draem train` with the same options makes them."""
     import draem
+    from draem.files import make_folder
     from draem.imaging.encode import write_png
-    from draem.training.recipe import parse_image_size
+    from draem.training.recipe import parse_image_size, simulation_profile
 
+    made = draem.make_recipe(
+        preset,
+        recipe,
+        {
+            "network": {"image_size": parse_image_size(image_size) if image_size else None},
+            "simulation": {"profile": profile, "textures": str(textures) if textures else None},
+        },
+    )
     batch = draem.simulate(
         data,
         samples=samples,
-        profile=profile,
-        textures=textures,
-        image_size=parse_image_size(image_size),
+        profile=simulation_profile(made),
+        textures=made.simulation.textures,
+        image_size=made.network.image_size,
         seed=seed,
     )
-    title = f"Simulated anomalies, profile {profile}, seed {seed}"
     from draem.simulation.sheet import simulation_sheet
 
+    title = f"Simulated anomalies: {made.preset}, {made.simulation.profile}, seed {seed}"
+    make_folder(out.parent)
     write_png(out, simulation_sheet(batch, title))
     typer.echo(out)

@@ -13,6 +13,7 @@ from draem.imaging.decode import IMAGE_SUFFIXES, is_image_path, read_size
 NORMAL = "normal"
 
 _LAYOUT = "test/good and test/<defect>, with masks as ground_truth/<defect>/<name>_mask.png"
+_MASKS = "ground_truth"
 _GOOD = ("good", NORMAL)
 _GOOD_WORDS = (*_GOOD, "ok", "pass")
 _NOT_FOR_TRAINING = (
@@ -139,7 +140,8 @@ def gather_images(paths: Sequence[str | Path]) -> tuple[Path, ...]:
     """List the image files that a user names, in the order named, each once.
 
     Args:
-        paths: Files, kept whatever their names end in, and folders, searched with theirs.
+        paths: Files, kept whatever their names end in, and folders, searched with theirs but for
+            `ground_truth`, which holds masks.
 
     Raises:
         DatasetError: A path does not exist, or a folder holds no images.
@@ -148,10 +150,19 @@ def gather_images(paths: Sequence[str | Path]) -> tuple[Path, ...]:
     for path in map(Path, paths):
         if not path.exists():
             raise DatasetError("does not exist", path=path, expected="an image file or a folder")
-        found = _some(path, find_images(path, recursive=True)) if path.is_dir() else (path,)
+        found = _photographs(path) if path.is_dir() else (path,)
         for image in found:
             gathered.setdefault(os.path.abspath(image), image)  # noqa: PTH100 - links stay apart
     return tuple(gathered.values())
+
+
+def _photographs(folder: Path) -> tuple[Path, ...]:
+    """The images in a folder and below, without the masks of a category in MVTec layout."""
+    images = find_images(folder, recursive=True)
+    return _some(
+        folder,
+        tuple(i for i in images if _MASKS not in i.relative_to(folder).parts[:-1]),
+    )
 
 
 def _add_anomalous(

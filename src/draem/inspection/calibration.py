@@ -15,6 +15,9 @@ import numpy as np
 from draem.errors import InputError
 from draem.modelfile import Calibration
 
+_MARGIN = 1e-5
+"""Relative to the score; single-precision scores of one image differ by less between runtimes."""
+
 
 def smallest_rate(images: int) -> float:
     """The smallest false-reject rate that so many images can support.
@@ -58,9 +61,11 @@ def calibrate(scores: Sequence[float], false_reject_rate: float) -> Calibration:
     # The tolerance keeps 1000 * (1 - 0.059) from becoming 942 by rounding error.
     rank = math.ceil((count + 1) * (1 - rate) - 1e-9)
     bound = np.float32(sorted(scores)[max(rank, 1) - 1])
+    # "At or above the threshold" means "above the bound". The margin is for the last digits, which
+    # differ between batches and runtimes, so that the bounding image itself is never rejected.
+    above = np.nextafter(bound * np.float32(1 + _MARGIN), np.float32(np.inf))
     return Calibration(
-        # One step above the bound, so that "at or above the threshold" means "above the bound".
-        threshold=float(np.nextafter(bound, np.float32(np.inf))),
+        threshold=float(above),
         false_reject_rate=rate,
         images=count,
     )

@@ -10,7 +10,7 @@ from draem.datasets.decoded import decode_images
 from draem.datasets.layout import read_normal_images
 from draem.errors import RecipeError
 from draem.networks.model import check_image_size
-from draem.simulation.profile import PROFILES, ProfileName
+from draem.simulation.profile import PROFILES, ProfileName, SimulationProfile
 from draem.simulation.simulator import SimulatedBatch, Simulator
 from draem.simulation.textures import builtin_textures, load_textures
 
@@ -19,9 +19,9 @@ def simulate(
     data: str | Path,
     *,
     samples: int = 8,
-    profile: ProfileName = "upstream",
+    profile: ProfileName | SimulationProfile = "upstream",
     textures: str | Path | None = None,
-    image_size: tuple[int, int] = (256, 256),
+    image_size: int | tuple[int, int] = 256,
     seed: int = 0,
 ) -> SimulatedBatch:
     """Simulate anomalies over the first images of a folder.
@@ -29,9 +29,9 @@ def simulate(
     Args:
         data: A category in MVTec layout (`train/good`), or any folder of normal images.
         samples: How many, at least 1; at most so many images are read.
-        profile: `paper` or `upstream`.
+        profile: `paper`, `upstream`, or settings of your own.
         textures: Folder of anomaly sources; the built-in ones where left out.
-        image_size: Height and width to work at.
+        image_size: Height and width to work at, or the side of a square.
         seed: The same seed gives the same samples.
 
     Raises:
@@ -40,14 +40,18 @@ def simulate(
         TextureError: The textures folder holds no textures.
         RecipeError: The profile is unknown, or no samples are asked for.
     """
-    if profile not in PROFILES:
-        raise RecipeError(
-            f"there is no simulation profile `{profile}`", expected="paper or upstream"
-        )
+    if not isinstance(profile, SimulationProfile):
+        if profile not in PROFILES:
+            raise RecipeError(
+                f"there is no simulation profile `{profile}`", expected="paper or upstream"
+            )
+        profile = PROFILES[profile]
     if samples < 1:
         raise RecipeError(
             "too few samples are asked for", expected="at least 1", found=str(samples)
         )
+    if isinstance(image_size, int):
+        image_size = image_size, image_size
     check_image_size(*image_size)
     images = decode_images(read_normal_images(data)[:samples], image_size, "area")
     sources = (
@@ -56,7 +60,7 @@ def simulate(
     simulator = Simulator(
         torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
         torch.from_numpy(sources).permute(0, 3, 1, 2).contiguous(),
-        PROFILES[profile],
+        profile,
         seed,
     )
     return simulator.batch(0, samples)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import logging
 import os
 import signal
@@ -24,7 +23,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from draem._version import __version__
-from draem.errors import InputError, OutputError, TrainingError, TrainingInterrupted
+from draem.errors import InputError, OutputError, RecipeError, TrainingError, TrainingInterrupted
 from draem.imaging.encode import write_png
 from draem.inspection.calibration import calibrate
 from draem.inspection.torch_runtime import TorchRuntime
@@ -32,7 +31,6 @@ from draem.modelfile import Calibration, ModelCard, TrainingSet, write_model
 from draem.networks.devices import explained_memory, multiplies_bf16, resolve_device
 from draem.networks.model import SIZE_STEP, build_draem, check_image_size
 from draem.progress import file_progress
-from draem.simulation.profile import PROFILES, SimulationProfile
 from draem.simulation.sheet import simulation_sheet
 from draem.simulation.simulator import Simulator
 from draem.training.average import MovingAverage
@@ -42,7 +40,7 @@ from draem.training.length import make_clock
 from draem.training.losses import LossWeights
 from draem.training.module import DraemModule, SimulatedBatches
 from draem.training.progress import TrainingProgress
-from draem.training.recipe import Recipe, make_recipe
+from draem.training.recipe import Recipe, make_recipe, simulation_profile
 from draem.training.run import RunFolder, resume_run, start_run
 from draem.training.validation import Validation
 
@@ -107,7 +105,14 @@ def train(
     if resume:
         run, recipe = resume_run(out, recipe)
     else:
-        recipe = recipe or make_recipe()
+        recipe = make_recipe() if recipe is None else recipe
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(
+            "the recipe is of the wrong kind",
+            expected="what draem.make_recipe returns",
+            found=type(recipe).__name__,
+            hint='Write, for example, draem.make_recipe("compact")',
+        )
     check_image_size(*recipe.network.image_size)
     place = resolve_device(device)
     _check_devices(devices, recipe, place)
@@ -277,12 +282,6 @@ class _Training:
             for score in runtime.run(held_out[start : start + 8]).anomaly_scores
         ]
         return calibrate(scores, self._recipe.training.false_reject_rate)
-
-
-def simulation_profile(recipe: Recipe) -> SimulationProfile:
-    """The recipe's profile with the recipe's own values in it."""
-    stated = recipe.simulation.model_dump(exclude_none=True, exclude={"profile", "textures"})
-    return dataclasses.replace(PROFILES[recipe.simulation.profile], **stated)
 
 
 def _read(data: str | Path, recipe: Recipe, console: Console) -> RunImages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from draem.errors import RecipeError
 from draem.files import write_text
+from draem.simulation.profile import PROFILES, SimulationProfile
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -198,6 +200,12 @@ def make_recipe(
             if section != "preset":
                 _merge(values[section], options)
     return _validated(values, file)
+
+
+def simulation_profile(recipe: Recipe) -> SimulationProfile:
+    """The recipe's profile with the recipe's own values in it."""
+    stated = recipe.simulation.model_dump(exclude_none=True, exclude={"profile", "textures"})
+    return dataclasses.replace(PROFILES[recipe.simulation.profile], **stated)
 
 
 def write_recipe(recipe: Recipe, path: str | Path) -> None:

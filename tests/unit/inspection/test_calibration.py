@@ -82,7 +82,7 @@ def test_the_rank_is_exact(images: int, rate: float, rank: int) -> None:
     assert calibration.images == images
     above = int((scores >= calibration.threshold).sum())
     assert images - above == rank
-    assert calibration.threshold == pytest.approx(rank, rel=1e-6)
+    assert calibration.threshold == pytest.approx(rank, rel=2e-5)
 
 
 @pytest.mark.parametrize("images", [1, 2, 9, 98])
@@ -90,16 +90,18 @@ def test_too_few_images_give_the_smallest_rate_they_support(images: int) -> None
     scores = np.linspace(0.1, 0.2, images).tolist()
     calibration = calibrate(scores, 0.01)
     assert calibration.false_reject_rate == smallest_rate(images) == 1 / (images + 1)
-    # The lowest threshold that rejects none of the images it was found from.
-    assert calibration.threshold == np.nextafter(np.float32(0.2 if images > 1 else 0.1), 1)
+    # Just above the highest score: none of the images it was found from is rejected, not even
+    # when its score comes out a few last digits higher.
+    highest = 0.2 if images > 1 else 0.1
+    assert highest * (1 + 5e-6) < calibration.threshold < highest * (1 + 2e-5)
 
 
 @pytest.mark.parametrize("score", [0.0, 1e-30, 0.1, 1 / 3, 1 - 2**-24, 1.0])
-def test_the_threshold_lies_one_step_above_the_bound(score: float) -> None:
+def test_the_threshold_lies_just_above_the_bound(score: float) -> None:
     bound = np.float32(score)
     threshold = calibrate([float(bound)] * 19, 0.05).threshold
     assert not float(bound) >= threshold
-    assert float(np.nextafter(bound, np.float32(2))) >= threshold
+    assert float(np.nextafter(bound, np.float32(2))) * (1 + 2e-5) >= threshold
     assert np.float32(threshold) == threshold, "a float32 score must be able to equal it"
 
 
