@@ -244,3 +244,9 @@ def test_a_loss_that_is_no_number_ends_the_run(
     )
     with pytest.raises(TrainingError, match="lower learning rate"):
         draem.train(shared_category, tmp_path / "run", recipe, device="cpu")
+
+
+def test_a_recipe_of_the_wrong_kind_is_refused(shared_category: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="make_recipe"):
+        draem.train(shared_category, tmp_path / "run", "compact")  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()

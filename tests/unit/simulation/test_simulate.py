@@ -114,3 +114,8 @@ def test_folders_without_images_are_refused(data: Path, tmp_path: Path) -> None:
         simulate(empty)
     with pytest.raises(TextureError, match="empty"):
         simulate(data, textures=empty)
+
+
+def test_a_whole_number_is_the_side_of_a_square(data: Path, textures: Path) -> None:
+    batch = simulate(data, samples=2, textures=textures, image_size=32)
+    assert batch.normal_images.shape == (2, 3, 32, 32)
