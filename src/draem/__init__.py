@@ -73,7 +73,7 @@ _HOMES = {
     "write_metrics": "draem.reporting",
     "write_report": "draem.reporting",
 }
-_TRAINING_LIBRARIES = {"lightning", "safetensors", "skimage", "tensorboard", "torch"}
+TRAINING_LIBRARIES = {"lightning", "safetensors", "skimage", "tensorboard", "torch"}
 
 
 def __getattr__(name: str) -> Any:
@@ -82,7 +82,7 @@ def __getattr__(name: str) -> Any:
     try:
         home = importlib.import_module(_HOMES[name])
     except ModuleNotFoundError as error:
-        if error.name not in _TRAINING_LIBRARIES:
+        if error.name not in TRAINING_LIBRARIES:
             raise
         raise MissingDependencyError(
             f"`draem.{name}` needs {error.name}, which is not installed",

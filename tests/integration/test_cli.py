@@ -62,6 +62,23 @@ def test_version(draem_cli: Cli) -> None:
     assert outcome.out.startswith("draem ")
 
 
+@pytest.mark.parametrize("command", ["demo", "simulate parts --out sheet.png"])
+def test_without_torch_the_message_says_what_to_install(command: str, tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        f"sys.argv = ['draem', *{command.split()!r}]\n"
+        "from draem.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2, done.stderr
+    assert "pip install 'draem[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 # Good input
 
 

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import typer
 
+from draem import TRAINING_LIBRARIES
 from draem.cli import demo, evaluate, import_upstream, info, inspect, simulate, train
 from draem.errors import DraemError, TrainingInterrupted
 
@@ -56,6 +57,14 @@ def main() -> None:
         _fail(str(error), EXIT_INTERRUPTED)
     except DraemError as error:
         _fail(f"error: {error}", EXIT_BAD_INPUT)
+    except ModuleNotFoundError as error:
+        if error.name not in TRAINING_LIBRARIES:
+            raise
+        _fail(
+            f"error: this needs {error.name}, which is not installed. "
+            "Install it with: pip install 'draem[train]'.",
+            EXIT_BAD_INPUT,
+        )
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"error: {place}{error.strerror or error}.", EXIT_BAD_INPUT)

@@ -39,6 +39,7 @@ def command(
     import draem
     from draem.files import make_folder
     from draem.imaging.encode import write_png
+    from draem.simulation.sheet import simulation_sheet
     from draem.training.recipe import parse_image_size, simulation_profile
 
     made = draem.make_recipe(
@@ -57,8 +58,6 @@ def command(
         image_size=made.network.image_size,
         seed=seed,
     )
-    from draem.simulation.sheet import simulation_sheet
-
     title = f"Simulated anomalies: {made.preset}, {made.simulation.profile}, seed {seed}"
     make_folder(out.parent)
     write_png(out, simulation_sheet(batch, title))
