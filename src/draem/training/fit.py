@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import copy
-import logging
-import os
-import signal
 import sys
 import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import lightning
 import numpy as np
@@ -23,17 +16,24 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from draem._version import __version__
-from draem.errors import InputError, OutputError, RecipeError, TrainingError, TrainingInterrupted
+from draem.errors import RecipeError, TrainingInterrupted
 from draem.imaging.encode import write_png
 from draem.inspection.calibration import calibrate
 from draem.inspection.torch_runtime import TorchRuntime
 from draem.modelfile import Calibration, ModelCard, TrainingSet, write_model
-from draem.networks.devices import explained_memory, multiplies_bf16, resolve_device
-from draem.networks.model import SIZE_STEP, build_draem, check_image_size
+from draem.networks.devices import explained_memory, resolve_device
+from draem.networks.model import build_draem, check_image_size
 from draem.progress import file_progress
 from draem.simulation.sheet import simulation_sheet
 from draem.simulation.simulator import Simulator
 from draem.training.average import MovingAverage
+from draem.training.checks import (
+    check_devices,
+    check_out,
+    checked_checkpoint,
+    is_helper_process,
+    precision_of,
+)
 from draem.training.images import RunImages, read_run_images
 from draem.training.keeping import Checkpoints, Records, Stopper
 from draem.training.length import make_clock
@@ -42,11 +42,11 @@ from draem.training.module import DraemModule, SimulatedBatches
 from draem.training.progress import TrainingProgress
 from draem.training.recipe import Recipe, make_recipe, simulation_profile
 from draem.training.run import RunFolder, resume_run, start_run
+from draem.training.surroundings import explained, quiet_lightning, stop_gently
 from draem.training.validation import Validation
 
 _VALIDATION_SAMPLES = 16
 _SHEET_SAMPLES = 8
-_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def train(
         TrainingInterrupted: Ctrl-C was pressed; the run can be resumed.
         OutputError: The run cannot be written.
     """
-    if console is None or _is_helper_process():
+    if console is None or is_helper_process():
         console = Console(quiet=True)
     if resume:
         run, recipe = resume_run(out, recipe)
@@ -115,8 +115,8 @@ def train(
         )
     check_image_size(*recipe.network.image_size)
     place = resolve_device(device)
-    _check_devices(devices, recipe, place)
-    _check_out(out, data)
+    check_devices(devices, recipe, place)
+    check_out(out, data)
     with explained_memory("Choose a smaller batch size, image size or preset"):
         images = _read(data, recipe, console)
         if not resume:
@@ -187,7 +187,7 @@ class _Training:
             world=trainer.world_size,
         )
         checkpoint = checked_checkpoint(self._run.checkpoint)
-        with _stop_gently(self._interrupted, self._console), _explained(self._run.root):
+        with stop_gently(self._interrupted, self._console), explained(self._run.root):
             trainer.fit(self._module, batches, ckpt_path=checkpoint, weights_only=True)
         if not trainer.is_global_zero:
             sys.exit()
@@ -203,12 +203,12 @@ class _Training:
     def _trainer(self) -> Trainer:
         cuda = self._device.type == "cuda"
         single = [self._device.index or 0] if cuda else 1
-        with _quiet_lightning():
+        with quiet_lightning():
             return Trainer(
                 accelerator="cuda" if cuda else "cpu",
                 devices=single if self._devices == 1 else self._devices,
                 strategy="auto" if self._devices == 1 else "ddp",
-                precision=_precision(self._recipe.training.precision, self._device),  # type: ignore[arg-type]
+                precision=precision_of(self._recipe.training.precision, self._device),  # type: ignore[arg-type]
                 max_epochs=-1,
                 # A run that was stopped between its last step and its model makes no further step.
                 max_steps=self._clock.total_steps or -1,
@@ -289,132 +289,6 @@ def _read(data: str | Path, recipe: Recipe, console: Console) -> RunImages:
         return read_run_images(data, recipe, progress)
 
 
-def _is_helper_process() -> bool:
-    """Whether this is another than the first of several training processes."""
-    return any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "RANK"))
-
-
 def _start(out: str | Path, recipe: Recipe) -> RunFolder:
     # Only the first process makes the folder; the others are started when it exists.
-    return RunFolder(Path(out)) if _is_helper_process() else start_run(out, recipe)
-
-
-def checked_checkpoint(path: Path) -> Path | None:
-    """The checkpoint to go on from; None where the run has none yet.
-
-    Raises:
-        TrainingError: The file is damaged.
-    """
-    if not path.exists():
-        return None
-    try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch.load raises whatever a damaged file leads it to
-        raise TrainingError(
-            "the checkpoint is damaged",
-            path=path,
-            hint="Delete it to start this run from its beginning with --resume",
-        ) from error
-    return path
-
-
-def _check_out(out: str | Path, data: str | Path) -> None:
-    """Refuse a run's folder whose pictures would be found among the training images."""
-    root, run = Path(data).resolve(), Path(out).resolve()
-    if run.is_relative_to(root) and not (root / "train" / "good").is_dir():
-        raise OutputError(
-            "the run would lie among the training images, and its pictures would be taken for them",
-            path=out,
-            hint="Give a folder outside the data with --out",
-        )
-
-
-def _check_devices(devices: int, recipe: Recipe, device: torch.device) -> None:
-    batch_size, precision = recipe.training.batch_size, recipe.training.precision
-    if devices < 1 or batch_size % devices:
-        raise InputError(
-            f"the batch of {batch_size} cannot be shared among {devices} devices",
-            expected="a batch size divisible by the number of devices",
-        )
-    if device.type == "cuda" and devices > torch.cuda.device_count():
-        raise InputError(
-            f"there are not {devices} GPUs on this machine", found=str(torch.cuda.device_count())
-        )
-    if devices > 1 and device.index is not None:
-        raise InputError(
-            f"`{device}` is one device, not {devices}", hint="Give --device cuda with --devices"
-        )
-    if device.type == "cpu" and precision == "16":
-        raise InputError(
-            "the CPU does not train in float16", hint="Choose the precision 32, bf16 or auto"
-        )
-    height, width = recipe.network.image_size
-    if batch_size // devices * (height // SIZE_STEP) * (width // SIZE_STEP) < 2:
-        raise InputError(
-            "one 32x32 image a step is too little for batch normalisation",
-            hint="Choose a larger batch size or image size",
-        )
-
-
-def _precision(name: str, device: torch.device) -> str:
-    if name != "auto":
-        return _PRECISIONS[name]
-    return _PRECISIONS["bf16" if multiplies_bf16(device) else "32"]
-
-
-@contextmanager
-def _stop_gently(interrupted: threading.Event, console: Console) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into a stop after the current step; a second one stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in numbers]
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-        interrupted.set()
-        console.print("Stopping after this step; press Ctrl-C again to stop at once.")
-
-    for number in numbers:
-        signal.signal(number, on_signal)
-    try:
-        yield
-    except SystemExit:
-        # Lightning ends the process after these signals; here the caller decides.
-        if not interrupted.is_set():
-            raise
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _explained(root: Path) -> Iterator[None]:
-    try:
-        with _quiet_lightning():
-            yield
-    except OSError as error:
-        raise OutputError(
-            f"the run cannot be written ({error.strerror or error})",
-            path=root,
-            hint="Make room on the disk, then go on with --resume",
-        ) from error
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advice to its developers away from our users."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    return RunFolder(Path(out)) if is_helper_process() else start_run(out, recipe)

@@ -1,0 +1,93 @@
+"""What must hold before a training begins."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from draem.errors import InputError, OutputError, TrainingError
+from draem.networks.devices import multiplies_bf16
+from draem.networks.model import SIZE_STEP
+from draem.training.recipe import Recipe
+
+_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def is_helper_process() -> bool:
+    """Whether this is another than the first of several training processes."""
+    return any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "RANK"))
+
+
+def checked_checkpoint(path: Path) -> Path | None:
+    """The checkpoint to go on from; None where the run has none yet.
+
+    Raises:
+        TrainingError: The file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch.load raises whatever a damaged file leads it to
+        raise TrainingError(
+            "the checkpoint is damaged",
+            path=path,
+            hint="Delete it to start this run from its beginning with --resume",
+        ) from error
+    return path
+
+
+def check_out(out: str | Path, data: str | Path) -> None:
+    """Refuse a run's folder whose pictures would be found among the training images.
+
+    Raises:
+        OutputError: The folder lies there.
+    """
+    root, run = Path(data).resolve(), Path(out).resolve()
+    if run.is_relative_to(root) and not (root / "train" / "good").is_dir():
+        raise OutputError(
+            "the run would lie among the training images, and its pictures would be taken for them",
+            path=out,
+            hint="Give a folder outside the data with --out",
+        )
+
+
+def check_devices(devices: int, recipe: Recipe, device: torch.device) -> None:
+    """Refuse devices, precisions and batches that do not go together.
+
+    Raises:
+        InputError: It says what would.
+    """
+    batch_size, precision = recipe.training.batch_size, recipe.training.precision
+    if devices < 1 or batch_size % devices:
+        raise InputError(
+            f"the batch of {batch_size} cannot be shared among {devices} devices",
+            expected="a batch size divisible by the number of devices",
+        )
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        raise InputError(
+            f"there are not {devices} GPUs on this machine", found=str(torch.cuda.device_count())
+        )
+    if devices > 1 and device.index is not None:
+        raise InputError(
+            f"`{device}` is one device, not {devices}", hint="Give --device cuda with --devices"
+        )
+    if device.type == "cpu" and precision == "16":
+        raise InputError(
+            "the CPU does not train in float16", hint="Choose the precision 32, bf16 or auto"
+        )
+    height, width = recipe.network.image_size
+    if batch_size // devices * (height // SIZE_STEP) * (width // SIZE_STEP) < 2:
+        raise InputError(
+            "one 32x32 image a step is too little for batch normalisation",
+            hint="Choose a larger batch size or image size",
+        )
+
+
+def precision_of(name: str, device: torch.device) -> str:
+    """Lightning's name for a precision; `auto` is bf16 where the device has units for it."""
+    if name != "auto":
+        return _PRECISIONS[name]
+    return _PRECISIONS["bf16" if multiplies_bf16(device) else "32"]
