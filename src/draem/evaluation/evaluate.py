@@ -22,7 +22,6 @@ from draem.imaging.resize import resize_image
 from draem.inspection.inspector import Inspector, load
 
 _EXAMPLES = 8
-_HALF = 128
 
 
 def evaluate(
@@ -120,20 +119,9 @@ class _Tally:
 
 
 def _examine(inspector: Inspector, sample: Sample, mask_rule: MaskRule) -> Example:
+    mask = _true_mask(sample.mask, inspector.card.image_size, mask_rule) if sample.mask else None
     image = inspector.prepare(decode_image(sample.image))
     output = inspector.run(image[None])
-    mask = None
-    if sample.mask is not None:
-        grey = decode_mask(sample.mask)
-        if grey.max() < _HALF:
-            raise ImageError(
-                "the mask marks no defect pixel",
-                path=sample.mask,
-                expected="255 where the defect is",
-                found=f"no level above {grey.max()}",
-            )
-        grey = resize_image(grey, inspector.card.image_size, "bilinear")
-        mask = binarize_mask(grey, mask_rule)
     return Example(
         scored=ScoredImage(
             sample.image, sample.defect, sample.label, float(output.anomaly_scores[0])
@@ -143,6 +131,18 @@ def _examine(inspector: Inspector, sample: Sample, mask_rule: MaskRule) -> Examp
         anomaly_map=output.anomaly_maps[0],
         mask=mask,
     )
+
+
+def _true_mask(path: Path, size: tuple[int, int], mask_rule: MaskRule) -> NDArray[np.bool_]:
+    grey = decode_mask(path)
+    if not binarize_mask(grey, "half").any():
+        raise ImageError(
+            "the mask marks no defect pixel",
+            path=path,
+            expected="255 where the defect is",
+            found=f"no level above {grey.max()}",
+        )
+    return binarize_mask(resize_image(grey, size, "bilinear"), mask_rule)
 
 
 def _summary(inspector: Inspector, data: Path, rule: MaskRule, tally: _Tally) -> Evaluation:
