@@ -64,10 +64,12 @@ def test_an_imported_model_computes_what_the_published_one_does(
     card, state = read_model(out)
     model = Draem(card.reconstructive_width, card.discriminative_width)
     model.load_state_dict(state)
+    # In float64 the rounding of the recorded float32 outputs is all that is left; logits near 5
+    # were recorded up to 1.1e-5 off.
     with torch.no_grad():
-        output = model.eval()(case["images"])
-    torch.testing.assert_close(output.reconstruction, case["reconstruction"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(output.mask_logits, case["mask_logits"], atol=1e-5, rtol=0)
+        output = model.eval().double()(case["images"].double())
+    for ours, recorded in zip(output, (case["reconstruction"], case["mask_logits"]), strict=True):
+        torch.testing.assert_close(ours, recorded.double(), atol=1e-5, rtol=1e-5)
 
 
 def test_the_case_can_tell_channels_and_images_apart(
