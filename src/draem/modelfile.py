@@ -59,8 +59,10 @@ class ModelCard(_Card):
     Attributes:
         format: Version of this file format.
         preset: Name of the recipe's preset, or `upstream` for an imported checkpoint.
-        reconstructive_width: Channels of the reconstructive sub-network's first stage.
+        reconstructive_width: Channels of the reconstructive sub-network's first stage; 0 for
+            a model without one.
         discriminative_width: Channels of the discriminative sub-network's first stage.
+        shape: `published` or `compact`; see `draem.networks.model.Draem`.
         image_size: Height and width that images are resized to.
         interpolation: How they are resized.
         recipe: The training recipe as it was used; empty for an imported checkpoint.
@@ -73,8 +75,9 @@ class ModelCard(_Card):
 
     format: int = FORMAT
     preset: str
-    reconstructive_width: int = Field(ge=1)
+    reconstructive_width: int = Field(ge=0)
     discriminative_width: int = Field(ge=1)
+    shape: Literal["published", "compact"] = "published"
     image_size: tuple[int, int]
     interpolation: Literal["bilinear", "area"] = "bilinear"
     recipe: dict[str, Any] = Field(default_factory=dict)

@@ -91,6 +91,7 @@ PICKLERS = pytest.mark.parametrize("save", [zip_pickle, legacy_pickle, plain_pic
 
 def test_a_model_comes_back_as_it_was(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     card = plain_card(
+        shape="compact",
         interpolation="area",
         recipe={"training": {"seed": 3, "learning_rate": 1e-4}, "network": {"sizes": [1, 2]}},
         calibration=Calibration(threshold=0.1, false_reject_rate=1 / 3, images=20),
@@ -265,7 +266,9 @@ def card_text(**changes: object) -> str:
         (card_text(image_size=[64]), "image_size"),
         (card_text(image_size=[64, "wide"]), "image_size.1"),
         (card_text(interpolation="cubic"), "interpolation"),
-        (card_text(reconstructive_width=0), "reconstructive_width"),
+        (card_text(reconstructive_width=-1), "reconstructive_width"),
+        (card_text(discriminative_width=0), "discriminative_width"),
+        (card_text(shape="large"), "shape.*'published' or 'compact'"),
         (card_text(calibration={"threshold": None}), "calibration.threshold"),
         (card_text(unheard_of=1), "unheard_of.*update draem"),
         ("[" * 5000, "Invalid JSON"),
@@ -276,6 +279,16 @@ def test_wrong_metadata_is_refused_by_name(tmp_path: Path, text: str, named: str
     save_file({"weight": torch.zeros(2)}, path, metadata={"draem": text})
     with pytest.raises(ModelFileError, match=f"metadata cannot be understood.*{named}"):
         read_card(path)
+
+
+def test_a_card_without_a_shape_is_of_the_published_one(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    older = json.loads(card_text())
+    del older["shape"]
+    for card, shape in ((older, "published"), ({**older, "shape": "compact"}, "compact")):
+        metadata = {"draem": json.dumps(card)}
+        save_file({"weight": torch.zeros(2)}, path, metadata=metadata)
+        assert read_card(path).shape == shape
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def command(
     height, width = card.image_size
     facts: dict[str, object] = {
         "preset": card.preset,
+        "network": card.shape,
         "widths": f"{card.reconstructive_width} reconstructive, "
         f"{card.discriminative_width} discriminative",
         "image size": f"{height}x{width} (height x width), {card.interpolation} resize",

@@ -63,7 +63,7 @@ def load_torch_runtime(path: str | Path, device: str = "auto") -> tuple[ModelCar
     card, state = read_model(path)
     check_image_size(*card.image_size)
     with torch.device("meta"):
-        model = Draem(card.reconstructive_width, card.discriminative_width)
+        model = Draem(card.reconstructive_width, card.discriminative_width, card.shape)
     try:
         model.load_state_dict(state, assign=True)
     except RuntimeError as error:

@@ -13,20 +13,24 @@ import torch
 from torch import Tensor, nn
 
 
-def conv_unit(in_channels: int, out_channels: int) -> nn.Sequential:
-    """3x3 convolution, batch normalisation and ReLU; keeps height and width."""
+def conv_unit(
+    in_channels: int, out_channels: int, *, kernel_size: int = 3, bias: bool = True
+) -> nn.Sequential:
+    """Convolution, batch normalisation and ReLU; keeps height and width."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1),
+        nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
 
 
-def conv_stage(in_channels: int, mid_channels: int, out_channels: int) -> nn.Sequential:
-    """Two convolution units in a row."""
+def conv_stage(
+    in_channels: int, mid_channels: int, out_channels: int, *, bias: bool = True
+) -> nn.Sequential:
+    """Two 3x3 convolution units in a row."""
     return nn.Sequential(
-        conv_unit(in_channels, mid_channels),
-        conv_unit(mid_channels, out_channels),
+        conv_unit(in_channels, mid_channels, bias=bias),
+        conv_unit(mid_channels, out_channels, bias=bias),
     )
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from draem.errors import ImageSizeError
 from draem.networks.blocks import initialise
+from draem.networks.compact import (
+    CompactDiscriminative,
+    CompactReconstructive,
+    initialise_compact,
+)
 from draem.networks.discriminative import DiscriminativeSubNetwork
 from draem.networks.reconstructive import ReconstructiveSubNetwork
 
+Shape = Literal["published", "compact"]
 SIZE_STEP = 32
 """Both sides of the input must be multiples of this many pixels."""
 
@@ -33,14 +39,27 @@ class Draem(nn.Module):
     """DRAEM's two sub-networks in one module.
 
     Args:
-        reconstructive_width: Channels of the first stage; 128 as published.
+        reconstructive_width: Channels of the first stage; 128 as published. With 0 there is no
+            reconstructive sub-network, and the discriminative one is given the image twice: the
+            paper's ablation.
         discriminative_width: Channels of the first stage; 64 as published.
+        shape: `published`, or `compact`: fewer operations, made for CPUs.
     """
 
-    def __init__(self, reconstructive_width: int = 128, discriminative_width: int = 64) -> None:
+    def __init__(
+        self,
+        reconstructive_width: int = 128,
+        discriminative_width: int = 64,
+        shape: Shape = "published",
+    ) -> None:
         super().__init__()
-        self.reconstructive = ReconstructiveSubNetwork(reconstructive_width)
-        self.discriminative = DiscriminativeSubNetwork(discriminative_width)
+        compact = shape == "compact"
+        reconstructive = CompactReconstructive if compact else ReconstructiveSubNetwork
+        discriminative = CompactDiscriminative if compact else DiscriminativeSubNetwork
+        self.reconstructive: nn.Module = (
+            reconstructive(reconstructive_width) if reconstructive_width else nn.Identity()
+        )
+        self.discriminative: nn.Module = discriminative(discriminative_width)
 
     def forward(self, images: Tensor) -> DraemOutput:
         """Reconstruct the images and mark what differs.
@@ -57,13 +76,18 @@ class Draem(nn.Module):
 
 
 def build_draem(
-    reconstructive_width: int = 128, discriminative_width: int = 64, *, seed: int = 0
+    reconstructive_width: int = 128,
+    discriminative_width: int = 64,
+    shape: Shape = "published",
+    *,
+    seed: int = 0,
 ) -> Draem:
     """A freshly initialised model; the same seed gives the same weights.
 
     Args:
         reconstructive_width: Channels of the reconstructive sub-network's first stage.
         discriminative_width: Channels of the discriminative sub-network's first stage.
+        shape: `published` or `compact`.
         seed: Decides the starting weights. Global random state is neither read nor changed.
 
     Example:
@@ -73,9 +97,10 @@ def build_draem(
         ((1, 3, 32, 64), (1, 2, 32, 64))
     """
     with torch.device("meta"):
-        model = Draem(reconstructive_width, discriminative_width)
+        model = Draem(reconstructive_width, discriminative_width, shape)
     model.to_empty(device="cpu")
-    initialise(model, torch.Generator().manual_seed(seed))
+    start = initialise_compact if shape == "compact" else initialise
+    start(model, torch.Generator().manual_seed(seed))
     return model
 
 

@@ -4,13 +4,15 @@ import copy
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from draem.errors import ImageSizeError, InputError, ModelFileError
 from draem.inspection.torch_runtime import fold_batch_norm, load_torch_runtime
-from draem.modelfile import ModelCard
+from draem.inspection.torch_scoring import anomaly_maps
+from draem.modelfile import ModelCard, write_model
 from draem.networks.model import Draem, build_draem
 
 
@@ -47,7 +49,15 @@ def test_folding_leaves_what_it_cannot_merge() -> None:
     assert [type(part) for part in parts] == [nn.BatchNorm2d, nn.Conv2d, nn.ReLU, nn.BatchNorm2d]
 
 
-@pytest.mark.parametrize("wrong", [{"reconstructive_width": 8}, {"discriminative_width": 2}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"reconstructive_width": 8},
+        {"reconstructive_width": 0},
+        {"discriminative_width": 2},
+        {"shape": "compact"},
+    ],
+)
 def test_weights_that_do_not_fit_the_card_are_refused(
     tmp_path: Path, write_tiny_model: Callable[..., ModelCard], wrong: dict[str, int]
 ) -> None:
@@ -65,6 +75,32 @@ def test_an_image_size_that_the_network_cannot_take_is_refused_at_once(
     write_tiny_model(tmp_path / "m.safetensors", image_size=size)
     with pytest.raises(ImageSizeError, match="multiples of 32"):
         load_torch_runtime(tmp_path / "m.safetensors", "cpu")
+
+
+def test_a_compact_model_file_runs_as_the_network_in_it(tmp_path: Path) -> None:
+    network = build_draem(4, 4, "compact").eval()
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.normal_(0, 0.2, generator=torch.Generator().manual_seed(1))
+    card = ModelCard(
+        preset="compact",
+        reconstructive_width=4,
+        discriminative_width=4,
+        shape="compact",
+        image_size=(64, 32),
+    )
+    write_model(tmp_path / "m.safetensors", network.state_dict(), card)
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 32, 3), np.uint8)
+
+    read, runtime = load_torch_runtime(tmp_path / "m.safetensors", "cpu")
+    output = runtime.run(images)
+
+    assert read.shape == "compact"
+    with torch.no_grad():
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        expected = anomaly_maps(network(pixels).mask_logits)[:, 0].numpy()
+    assert expected.std() > 1e-3
+    np.testing.assert_allclose(output.anomaly_maps, expected, atol=1e-5)
 
 
 def test_loading_reads_no_global_random_state(tiny_model: Path) -> None:

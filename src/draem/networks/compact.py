@@ -1,0 +1,115 @@
+"""Small sub-networks for CPUs: the published roles and data flow, fewer operations.
+
+Work at full resolution is what costs the published shape most of its time. Here blocks of pixels
+become channels first (space to depth), so the finest convolutions run at half or a quarter of the
+resolution, and channels become blocks of pixels again at the end. Convolutions have no bias before
+batch normalisation; upsampling repeats pixels.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+
+from draem.networks.blocks import conv_stage, conv_unit
+
+
+class CompactReconstructive(nn.Module):
+    """Encoder-decoder without skip connections, from blocks of 4x4 pixels to a stride of 16.
+
+    Args:
+        width: Channels at a quarter of the resolution; 32 in the preset `compact`.
+    """
+
+    STRIDE = 16
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        w = width
+        self.encoder = nn.Sequential(
+            nn.PixelUnshuffle(4),
+            conv_stage(48, w, w, bias=False),
+            nn.MaxPool2d(2),
+            conv_stage(w, 2 * w, 2 * w, bias=False),
+            nn.MaxPool2d(2),
+            conv_stage(2 * w, 4 * w, 4 * w, bias=False),
+        )
+        self.decoder = nn.Sequential(
+            conv_unit(4 * w, 2 * w, kernel_size=1, bias=False),
+            nn.Upsample(scale_factor=2),
+            conv_unit(2 * w, 2 * w, bias=False),
+            conv_unit(2 * w, w, kernel_size=1, bias=False),
+            nn.Upsample(scale_factor=2),
+            conv_stage(w, w, w, bias=False),
+        )
+        self.head = nn.Conv2d(w, 48, kernel_size=3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(batch, 3, height, width) in [0, 1] to its restoration; sides divisible by 16."""
+        features = self.encoder(images)  # (batch, 4w, height / 16, width / 16)
+        blocks = self.head(self.decoder(features))  # (batch, 48, height / 4, width / 4)
+        return nn.functional.pixel_shuffle(blocks, 4)
+
+
+class CompactDiscriminative(nn.Module):
+    """A U-Net of five levels, from blocks of 2x2 pixels to a stride of 32.
+
+    Args:
+        width: Channels at half of the resolution; 16 in the preset `compact`.
+    """
+
+    STRIDE = 32
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        widths = (width, 2 * width, 4 * width, 8 * width, 8 * width)
+        ins = (24, *widths)
+        self.stages = nn.ModuleList(
+            conv_stage(before, after, after, bias=False)
+            for before, after in zip(ins, widths, strict=False)
+        )
+        self.narrowings = nn.ModuleList(
+            conv_unit(below, here, kernel_size=1, bias=False)
+            for here, below in itertools.pairwise(widths)
+        )
+        self.merges = nn.ModuleList(conv_unit(2 * here, here, bias=False) for here in widths[:-1])
+        self.head = nn.Conv2d(width, 8, kernel_size=3, padding=1)
+
+    def forward(self, reconstruction: Tensor, images: Tensor) -> Tensor:
+        """Two (batch, 3, height, width) to (batch, 2, height, width) logits; sides by 32."""
+        joined = torch.cat((reconstruction, images), dim=1)  # (batch, 6, height, width)
+        features = nn.functional.pixel_unshuffle(joined, 2)  # (batch, 24, height / 2, width / 2)
+        levels: list[Tensor] = []
+        for stage in self.stages:
+            if levels:
+                features = nn.functional.max_pool2d(features, 2)
+            features = stage(features)
+            levels.append(features)
+        for level in reversed(range(len(self.merges))):
+            narrow = self.narrowings[level](features)
+            enlarged = nn.functional.interpolate(narrow, scale_factor=2, mode="nearest")
+            features = self.merges[level](torch.cat((enlarged, levels[level]), dim=1))
+        return nn.functional.pixel_shuffle(self.head(features), 2)
+
+
+def initialise_compact(module: nn.Module, generator: torch.Generator) -> None:
+    """Starting values for short runs, drawn from `generator` alone.
+
+    Convolution weights keep the variance of what they are given (He et al., 2015); the heads start
+    at a tenth of that, so that the first outputs are near zero.
+    """
+    with torch.no_grad():
+        for name, part in module.named_modules():
+            if isinstance(part, nn.Conv2d):
+                scale = 0.1 if name.endswith("head") else 1.0
+                spread = scale * math.sqrt(2 / part.weight[0].numel())
+                part.weight.normal_(0.0, spread, generator=generator)
+                if part.bias is not None:
+                    part.bias.zero_()
+            elif isinstance(part, nn.BatchNorm2d):
+                part.weight.fill_(1)
+                part.bias.zero_()
+                part.reset_running_stats()
