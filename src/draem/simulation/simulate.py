@@ -11,8 +11,9 @@ from draem.datasets.layout import read_normal_images
 from draem.errors import RecipeError
 from draem.networks.model import check_image_size
 from draem.simulation.profile import PROFILES, ProfileName, SimulationProfile
-from draem.simulation.simulator import SimulatedBatch, Simulator
+from draem.simulation.simulator import SimulatedBatch
 from draem.simulation.textures import builtin_textures, load_textures
+from draem.simulation.varied import make_simulator, texture_size
 
 
 def simulate(
@@ -29,7 +30,7 @@ def simulate(
     Args:
         data: A category in MVTec layout (`train/good`), or any folder of normal images.
         samples: How many, at least 1; at most so many images are read.
-        profile: `paper`, `upstream`, or settings of your own.
+        profile: `paper`, `upstream`, `varied`, or settings of your own.
         textures: Folder of anomaly sources; the built-in ones where left out.
         image_size: Height and width to work at, or the side of a square.
         seed: The same seed gives the same samples.
@@ -43,7 +44,8 @@ def simulate(
     if not isinstance(profile, SimulationProfile):
         if profile not in PROFILES:
             raise RecipeError(
-                f"there is no simulation profile `{profile}`", expected="paper or upstream"
+                f"there is no simulation profile `{profile}`",
+                expected="one of " + ", ".join(PROFILES),
             )
         profile = PROFILES[profile]
     if samples < 1:
@@ -54,10 +56,11 @@ def simulate(
         image_size = image_size, image_size
     check_image_size(*image_size)
     images = decode_images(read_normal_images(data)[:samples], image_size, "area")
+    source_size = texture_size(profile.name, image_size)
     sources = (
-        load_textures(Path(textures), image_size) if textures else builtin_textures(image_size)
+        load_textures(Path(textures), source_size) if textures else builtin_textures(source_size)
     )
-    simulator = Simulator(
+    simulator = make_simulator(
         torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
         torch.from_numpy(sources).permute(0, 3, 1, 2).contiguous(),
         profile,

@@ -32,6 +32,7 @@ from draem.simulation.profile import ProfileName, SimulationProfile
 _OPERATIONS: dict[ProfileName, tuple[Operation, ...]] = {
     "paper": PAPER_OPERATIONS,
     "upstream": UPSTREAM_OPERATIONS,
+    "varied": UPSTREAM_OPERATIONS,
 }
 
 
@@ -51,6 +52,10 @@ class SimulatedBatch(NamedTuple):
     opacity: Tensor
 
 
+_GREY_SPREAD = 1.0
+_RECTANGLES = 3
+
+
 @dataclass(frozen=True, slots=True)
 class _Draws:
     """All randomness of one batch, drawn on the CPU."""
@@ -65,6 +70,7 @@ class _Draws:
     opacity: Tensor
     clean: Tensor
     plan: AugmentationPlan
+    rectangles: Tensor
 
     def rows(self, rows: Tensor) -> _Draws:
         drawn = {name: getattr(self, name)[rows] for name in self.__slots__ if name != "plan"}
@@ -88,6 +94,9 @@ class Simulator:
         InputError: There are no images or textures, or their shapes do not match.
     """
 
+    same_size = True
+    """Whether textures must have the size of the normal images."""
+
     def __init__(
         self, normal_images: Tensor, textures: Tensor, profile: SimulationProfile, seed: int = 0
     ) -> None:
@@ -100,7 +109,7 @@ class Simulator:
                 )
         if not len(normal_images) or not len(textures):
             raise InputError("simulation needs at least one normal image and one texture")
-        if normal_images.shape[2:] != textures.shape[2:]:
+        if self.same_size and normal_images.shape[2:] != textures.shape[2:]:
             raise InputError(
                 "normal images and textures differ in size",
                 expected=f"textures of {tuple(normal_images.shape[2:])} (height, width)",
@@ -119,9 +128,8 @@ class Simulator:
 
     def to(self, device: torch.device | str) -> Simulator:
         """The same simulator with its pictures on another device."""
-        return Simulator(
-            self.normal_images.to(device), self.textures.to(device), self.profile, self.seed
-        )
+        pictures = self.normal_images.to(device), self.textures.to(device)
+        return type(self)(*pictures, self.profile, self.seed)
 
     def batch(self, step: int, size: int, *, rank: int = 0, world: int = 1) -> SimulatedBatch:
         """One batch.
@@ -164,14 +172,17 @@ class Simulator:
     def _masks(self, draws: _Draws) -> Tensor:
         device = self.normal_images.device
         height, width = self.normal_images.shape[2:]
-        noise = perlin_field(
-            (height, width),
-            draws.cells.to(device),
-            draws.noise_degrees.to(device),
-            draws.angles.to(device),
-            zero_outside=self.profile.noise_zero_outside,
-        )
-        marked = noise > draws.threshold.to(device)[:, None, None]
+        if self.profile.mask_shape == "rectangle":
+            marked = rectangles((height, width), draws.rectangles.to(device))
+        else:
+            noise = perlin_field(
+                (height, width),
+                draws.cells.to(device),
+                draws.noise_degrees.to(device),
+                draws.angles.to(device),
+                zero_outside=self.profile.noise_zero_outside,
+            )
+            marked = noise > draws.threshold.to(device)[:, None, None]
         marked &= ~draws.clean.to(device)[:, None, None]
         return marked[:, None].float()  # (batch, 1, height, width)
 
@@ -195,6 +206,8 @@ class Simulator:
             opacity=uniform(*profile.opacity),
             clean=uniform(0, 1) < profile.clean_share,
             plan=draw_plan(self.operations, size, profile.operation_count, generator),
+            # Drawn last, so that the rest is what it would be without them.
+            rectangles=torch.rand(size, _RECTANGLES, 5, generator=generator),
         )
 
     def _image_order(self, step: int, size: int) -> Tensor:
@@ -208,6 +221,31 @@ class Simulator:
         return torch.stack([orders[place // count][place % count] for place in places])
 
 
+def rectangles(size: tuple[int, int], draws: Tensor) -> Tensor:
+    """Masks of one to three rectangles with sides of a fiftieth to four tenths of the picture's.
+
+    Args:
+        size: Height and width in pixels.
+        draws: (batch, 3, 5) in [0, 1): for each rectangle its height, width, top and left, and
+            whether it is there; the first always is.
+
+    Returns:
+        (batch, height, width) bool.
+    """
+    marked = torch.zeros(len(draws), *size, dtype=torch.bool, device=draws.device)
+    for number, drawn in enumerate(draws.unbind(1)):
+        inside = torch.ones_like(marked)
+        for axis, side in enumerate(size):
+            length = (side * (0.02 + 0.38 * drawn[:, axis])).ceil()
+            first = (drawn[:, 2 + axis] * (side - length + 1)).floor()
+            places = torch.arange(side, device=draws.device)
+            along = (places >= first[:, None]) & (places < (first + length)[:, None])
+            inside &= along[:, :, None] if axis == 0 else along[:, None, :]
+        there = drawn[:, 4] < (1.0 if number == 0 else 0.5)
+        marked |= inside & there[:, None, None]
+    return marked
+
+
 def is_grey(images: Tensor) -> bool:
     """Whether pictures hold no colour worth the name.
 
@@ -217,10 +255,27 @@ def is_grey(images: Tensor) -> bool:
     Returns:
         True where the channels differ by less than one of 255 levels on average.
     """
+    return _color_spread(images).mean().item() < _GREY_SPREAD
+
+
+def are_grey(images: Tensor) -> Tensor:
+    """Which of the pictures hold no colour worth the name.
+
+    Args:
+        images: (images, 3, height, width) uint8 RGB.
+
+    Returns:
+        (images,) bool on the CPU.
+    """
+    return torch.cat([_color_spread(part) < _GREY_SPREAD for part in torch.split(images, 64)]).cpu()
+
+
+def _color_spread(images: Tensor) -> Tensor:
+    """How far apart the channels are in each picture, in levels, (images,)."""
     red, green, blue = images.unbind(1)
     spread = torch.maximum(torch.maximum(red, green), blue)
     spread = spread - torch.minimum(torch.minimum(red, green), blue)
-    return spread.float().mean().item() < 1
+    return spread.float().mean((1, 2))
 
 
 def uniform_angles(batch: int, finest_cells: int, generator: torch.Generator) -> Tensor:

@@ -62,9 +62,7 @@ def builtin_textures(size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     Raises:
         MissingDependencyError: scikit-image is not installed.
     """
-    folder = _photograph_folder()
-    names = dict.fromkeys(name for name, _ in PHOTOGRAPHS if (folder / name).is_file())
-    photographs = {name: decode_image(folder / name) for name in names}
+    photographs = _photographs()
     crops = [
         resize_image(_crop(photographs[name], box), size, "area")
         for name, box in PHOTOGRAPHS
@@ -73,6 +71,18 @@ def builtin_textures(size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     return np.concatenate(
         [np.asarray(crops, np.uint8).reshape(-1, *size, 3), procedural_textures(size)]
     )
+
+
+def builtin_photographs() -> list[npt.NDArray[np.uint8]]:
+    """The photographs that the built-in textures are cut from, whole.
+
+    Returns:
+        (H, W, 3) uint8 RGB each, in the order of `PHOTOGRAPHS`.
+
+    Raises:
+        MissingDependencyError: scikit-image is not installed.
+    """
+    return list(_photographs().values())
 
 
 def load_textures(
@@ -116,6 +126,12 @@ def load_textures(
         raise TextureError(
             error.problem, path=folder, expected=error.expected, hint=error.hint
         ) from error
+
+
+def _photographs() -> dict[str, npt.NDArray[np.uint8]]:
+    folder = _photograph_folder()
+    names = dict.fromkeys(name for name, _ in PHOTOGRAPHS if (folder / name).is_file())
+    return {name: decode_image(folder / name) for name in names}
 
 
 def _photograph_folder() -> Path:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from draem.errors import DatasetError, RecipeError, TextureError
 from draem.imaging.encode import write_png
-from draem.simulation.profile import ProfileName
+from draem.simulation.profile import VARIED, ProfileName
 from draem.simulation.simulate import simulate
 
 LEVELS = (40, 90, 140, 190)
@@ -51,6 +52,43 @@ def test_samples_are_made_from_the_images_given(
     assert marked.any()
     assert (batch.simulated_images != batch.normal_images)[marked].float().mean() > 0.9
     assert torch.equal(batch.simulated_images[~marked], batch.normal_images[~marked])
+
+
+@pytest.mark.parametrize(("crop", "window"), [(16, (16, 16)), (48, (32, 48)), (None, (32, 64))])
+def test_varied_samples_are_windows_into_the_images_given(
+    data: Path, textures: Path, crop: int | None, window: tuple[int, int]
+) -> None:
+    profile = replace(VARIED, crop=crop, clean_share=0)
+
+    batch = simulate(data, samples=8, profile=profile, textures=textures, image_size=(32, 64))
+
+    assert batch.normal_images.shape == batch.simulated_images.shape == (8, 3, *window)
+    levels = (255 * batch.normal_images[:, 0, 8, 8]).round().int()
+    assert sorted(levels.tolist()) == sorted(2 * LEVELS)
+    marked = batch.anomaly_mask.expand(-1, 3, -1, -1) == 1
+    assert marked.any()
+    assert (batch.simulated_images != batch.normal_images)[marked].float().mean() > 0.8
+
+
+def test_the_varied_profile_goes_by_its_name(data: Path, textures: Path) -> None:
+    named, given = (
+        simulate(data, samples=4, profile=profile, textures=textures, image_size=(32, 64))
+        for profile in ("varied", VARIED)
+    )
+
+    assert all(torch.equal(*pair) for pair in zip(named, given, strict=True))
+    # Plain grey parts stay grey, whatever the textures.
+    images = named.simulated_images
+    assert float((images.amax(1) - images.amin(1)).max()) < 1e-5
+
+
+@pytest.mark.parametrize("profile", ["upstream", "varied"])
+def test_builtin_textures_serve_images_that_are_not_square(
+    data: Path, profile: ProfileName
+) -> None:
+    batch = simulate(data, samples=2, profile=profile, image_size=(32, 64))
+
+    assert batch.normal_images.shape == (2, 3, 32, 64)
 
 
 def test_only_as_many_images_are_read_as_there_are_samples(data: Path, textures: Path) -> None:
@@ -96,7 +134,7 @@ def test_builtin_textures_serve_where_none_are_given(data: Path) -> None:
 
 
 def test_unknown_profiles_are_refused(data: Path) -> None:
-    with pytest.raises(RecipeError, match=r"`best`\. Expected paper or upstream"):
+    with pytest.raises(RecipeError, match=r"`best`\. Expected one of paper, upstream, varied"):
         simulate(data, profile="best")  # type: ignore[arg-type]
 
 

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from draem.errors import InputError
 from draem.simulation.perlin import perlin_field, pixel_grid
-from draem.simulation.profile import PAPER, PROFILES, UPSTREAM, SimulationProfile
+from draem.simulation.profile import PAPER, PROFILES, UPSTREAM, VARIED, SimulationProfile
 from draem.simulation.simulator import (
     SimulatedBatch,
     Simulator,
+    are_grey,
+    is_grey,
     seeded_generator,
     uniform_angles,
 )
@@ -290,7 +292,7 @@ def test_unusable_pictures_are_refused(images: Tensor, textures: Tensor, words: 
 
 
 def test_profiles_are_those_of_the_paper_and_the_published_code() -> None:
-    assert PROFILES == {"paper": PAPER, "upstream": UPSTREAM}
+    assert PROFILES == {"paper": PAPER, "upstream": UPSTREAM, "varied": VARIED}
     assert all(profile.name == name for name, profile in PROFILES.items())
     assert [operation.name for operation in simulator(PAPER).operations][:2] == [
         "posterize",
@@ -350,3 +352,36 @@ def test_grey_products_get_grey_anomalies(colored: bool) -> None:
     as_published = replace(profile, grey_sources=False)
     batch = Simulator(images, textures, as_published, seed=1).batch(0, 16)
     assert (batch.simulated_images.amax(1) - batch.simulated_images.amin(1)).max() > 0.1
+
+
+def test_grey_pictures_are_told_one_by_one() -> None:
+    grey = pictures(3)[:, :1].expand(-1, 3, -1, -1)
+    mixed = torch.cat((grey[:1], pictures(2), grey[1:], plain([0, 255], (32, 48))))
+
+    told = are_grey(mixed)
+
+    assert told.dtype == torch.bool
+    assert told.device.type == "cpu"
+    assert told.tolist() == [True, False, False, True, True, True, True]
+    assert is_grey(grey)
+    assert not is_grey(mixed)
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_less_than_a_level_of_colour_on_average_is_grey(channel: int, sign: int) -> None:
+    images = plain([100, 100, 100], (10, 10)).clone()
+    images[0, channel, :9] += sign
+    images[1, channel] += sign
+    images[2, channel, :1, :2] += 60 * sign
+
+    assert are_grey(images).tolist() == [True, False, False]
+
+
+def test_many_pictures_are_told_as_they_are_alone() -> None:
+    images = pictures(150, (4, 5))
+    images[::7] = images[::7, :1]
+
+    expected = [number % 7 == 0 for number in range(150)]
+    assert are_grey(images).tolist() == expected
+    assert [bool(are_grey(image[None])) for image in images] == expected

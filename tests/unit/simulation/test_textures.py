@@ -14,7 +14,12 @@ from draem.imaging.encode import write_png
 from draem.simulation import palette, textures
 from draem.simulation.canvas import Canvas
 from draem.simulation.palette import RAMPS, RECIPES, procedural_textures
-from draem.simulation.textures import PHOTOGRAPHS, builtin_textures, load_textures
+from draem.simulation.textures import (
+    PHOTOGRAPHS,
+    builtin_photographs,
+    builtin_textures,
+    load_textures,
+)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -138,12 +143,33 @@ def test_without_scikit_image_the_error_says_what_to_install(
 
     with pytest.raises(MissingDependencyError, match=r"draem\[train\]"):
         builtin_textures((32, 32))
+    with pytest.raises(MissingDependencyError, match=r"draem\[train\]"):
+        builtin_photographs()
 
 
 def test_missing_photographs_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(textures, "_photograph_folder", lambda: tmp_path)
 
     np.testing.assert_array_equal(builtin_textures((32, 48)), procedural_textures((32, 48)))
+    assert builtin_photographs() == []
+
+
+def test_photographs_come_whole_and_once_in_order() -> None:
+    photographs = builtin_photographs()
+
+    spec = importlib.util.find_spec("skimage")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent / "data"
+    names = dict.fromkeys(name for name, _ in PHOTOGRAPHS)
+    files = [folder / name for name in names if (folder / name).is_file()]
+    assert len(photographs) == len(files) > 5
+    for photograph, file in zip(photographs, files, strict=True):
+        expected = cv2.imread(str(file))
+        assert expected is not None
+        assert photograph.dtype == np.uint8
+        assert photograph.shape == expected.shape
+        np.testing.assert_array_equal(photograph[::7, ::7], expected[::7, ::7, ::-1])
 
 
 def test_a_constant_field_is_painted_in_one_colour() -> None:

@@ -1,0 +1,154 @@
+"""What simulated anomalies are filled with: foreign textures, the product itself, other tones.
+
+Source:
+    Foreign textures: Zavrtanik et al., ICCV 2021, section 3.3. The product's own pixels elsewhere:
+    Li et al., CutPaste, CVPR 2021; Schlüter et al., Natural Synthetic Anomalies, ECCV 2022. Tones
+    and smears are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from draem.simulation.augment import UPSTREAM_OPERATIONS, AugmentationPlan, augment, draw_plan
+from draem.simulation.colors import color
+from draem.simulation.draws import take
+from draem.simulation.filters import box_blur
+from draem.simulation.windows import Windows, cut
+
+FILLS = ("texture", "other", "displaced", "tone", "smear")
+"""A foreign texture; another good part; the same part some pixels away; the place itself, lighter,
+darker or tinted; the place itself, blurred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fills:
+    """The parameters of one fill a row.
+
+    Attributes:
+        kind: (batch,) index into `FILLS`.
+        texture: Where the foreign texture is cut.
+        plan: How it is augmented.
+        elsewhere: Where the product's own pixels are taken from.
+        tone: (batch, 3) what is added to the channels.
+        relief: (batch,) in [0, 1], how much of the place's texture stays under a tone.
+    """
+
+    kind: Tensor
+    texture: Windows
+    plan: AugmentationPlan
+    elsewhere: Windows
+    tone: Tensor
+    relief: Tensor
+
+
+def draw_fills(
+    weights: tuple[float, ...],
+    seen: Windows,
+    pictures: tuple[int, int, int],
+    textures: tuple[int, int, int],
+    size: tuple[int, int],
+    generator: torch.Generator,
+) -> Fills:
+    """Draw one fill a row.
+
+    Args:
+        weights: How often each of `FILLS` comes, in any unit.
+        seen: Where the samples themselves are cut.
+        pictures: Number, height and width of the normal images.
+        textures: Number, height and width of the textures.
+        size: Height and width of the windows in pixels.
+        generator: On the CPU.
+    """
+    batch = len(seen.pictures)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(batch, generator=generator)
+
+    def logarithmic(low: float, high: float) -> Tensor:
+        return torch.exp(uniform(math.log(low), math.log(high)))
+
+    kind = torch.multinomial(
+        torch.tensor(weights, dtype=torch.float32), batch, True, generator=generator
+    )
+    texture = Windows(
+        pictures=torch.randint(textures[0], (batch,), generator=generator),
+        rows=uniform(0, 1) * (textures[1] - 1),
+        columns=uniform(0, 1) * (textures[2] - 1),
+        degrees=torch.zeros(batch),
+        scale=logarithmic(0.5, 2),
+        mirrored=uniform(0, 1) < 0.5,
+    )
+    other = kind == FILLS.index("other")
+    step, way = logarithmic(3, 30) * (min(size) / 128), uniform(0, 2 * math.pi)
+    chosen = torch.randint(pictures[0], (batch,), generator=generator)
+    between = [(side - 1) / 2 % 1 for side in size]  # pixels' centres must fall on whole numbers
+    anywhere = [
+        (uniform(0, 1) * (side - 1)).floor() + offset
+        for side, offset in zip(pictures[1:], between, strict=True)
+    ]
+    elsewhere = Windows(
+        pictures=torch.where(other, chosen, seen.pictures),
+        rows=torch.where(other, anywhere[0], seen.rows + (step * way.sin()).round()),
+        columns=torch.where(other, anywhere[1], seen.columns + (step * way.cos()).round()),
+        degrees=torch.where(uniform(0, 1) < 0.5, uniform(-180, 180), seen.degrees),
+        scale=seen.scale,
+        mirrored=uniform(0, 1) < 0.5,
+    )
+    darker = uniform(0, 1) < 0.55
+    brightness = logarithmic(0.06, 0.6) * torch.where(darker, -1.0, 1.0)
+    tint = 0.15 * torch.randn(batch, 3, generator=generator)
+    return Fills(
+        kind=kind,
+        texture=texture,
+        plan=draw_plan(UPSTREAM_OPERATIONS, batch, 3, generator),
+        elsewhere=elsewhere,
+        tone=brightness[:, None] + tint,
+        relief=uniform(0, 1),
+    )
+
+
+def fill(fills: Fills, normal: Tensor, pictures: Tensor, textures: Tensor, grey: Tensor) -> Tensor:
+    """What the anomalies show, as if they covered everything.
+
+    Args:
+        fills: What to fill with.
+        normal: (batch, 3, height, width) the samples, in [0, 1].
+        pictures: (pictures, 3, height, width) uint8, the normal images.
+        textures: (textures, 3, height, width) uint8.
+        grey: (batch,) bool on the CPU: where textures and tones must be without colour.
+
+    Returns:
+        (batch, 3, height, width) in [0, 1].
+    """
+    size = (normal.shape[2], normal.shape[3])
+    filled = normal.clone()
+
+    def of(*names: str) -> Tensor:
+        wanted = torch.tensor([FILLS.index(name) for name in names])
+        return torch.isin(fills.kind, wanted).nonzero()[:, 0]
+
+    if len(rows := of("texture")):
+        source = (cut(textures, take(fills.texture, rows), size) * 255).round().to(torch.uint8)
+        source = augment(source, UPSTREAM_OPERATIONS, fills.plan.rows(rows))
+        if len(plain := grey[rows].nonzero()[:, 0].to(source.device)):
+            colorless = torch.zeros(len(plain), device=source.device)
+            source[plain] = color(source[plain], colorless)
+        filled[rows.to(normal.device)] = source.float() / 255
+    if len(rows := of("other", "displaced")):
+        filled[rows.to(normal.device)] = cut(pictures, take(fills.elsewhere, rows), size)
+    if len(rows := of("tone")):
+        place = rows.to(normal.device)
+        tone = fills.tone[rows]
+        tone = torch.where(grey[rows, None], tone.mean(1, keepdim=True), tone).to(normal.device)
+        relief = fills.relief[rows].to(normal.device)[:, None, None, None]
+        base = torch.lerp(box_blur(normal[place], 9), normal[place], relief)
+        filled[place] = (base + tone[:, :, None, None]).clamp(0, 1)
+    if len(rows := of("smear")):
+        place = rows.to(normal.device)
+        filled[place] = box_blur(normal[place], 7)
+    return filled

@@ -1,0 +1,46 @@
+"""Square filters, as sums and maxima of shifted pictures.
+
+On a CPU these are several times as fast as torch's pooling, which does not vectorise over so few
+channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def box_blur(images: Tensor, side: int) -> Tensor:
+    """The mean over a square around each pixel; pictures go on beyond the border as they end there.
+
+    Args:
+        images: (batch, channels, height, width) float.
+        side: Of the square, odd.
+    """
+    half = side // 2
+    padded = functional.pad(images, (half, half, half, half), mode="replicate")
+    return _along_both(padded, side, torch.add) / side**2
+
+
+def dilate(mask: Tensor, side: int) -> Tensor:
+    """The maximum over a square around each pixel.
+
+    Args:
+        mask: (batch, channels, height, width) float, not negative.
+        side: Of the square, odd.
+    """
+    half = side // 2
+    return _along_both(functional.pad(mask, (half, half, half, half)), side, torch.maximum)
+
+
+def _along_both(padded: Tensor, side: int, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    for axis in (2, 3):
+        length = padded.shape[axis] - side + 1
+        joined = padded.narrow(axis, 0, length)
+        for shift in range(1, side):
+            joined = join(joined, padded.narrow(axis, shift, length))
+        padded = joined
+    return padded

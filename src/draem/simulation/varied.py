@@ -1,0 +1,215 @@
+"""The profile `varied`: anomalies of many shapes and fills, over windows into the images.
+
+Windows make every step cheaper than whole images and put most anomalies where the part is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from draem.simulation.draws import move, take
+from draem.simulation.fills import FILLS, Fills, draw_fills, fill
+from draem.simulation.filters import box_blur, dilate
+from draem.simulation.foreground import COARSE, find_foreground, place_weights
+from draem.simulation.profile import SimulationProfile
+from draem.simulation.shapes import Shapes, draw_shapes, shape_weights
+from draem.simulation.simulator import SimulatedBatch, Simulator, are_grey, seeded_generator
+from draem.simulation.windows import Windows, cut, locate
+
+_VISIBLE = 0.02
+"""Changes below this share of the full range, averaged over 3x3 pixels, are not anomalies."""
+_INSIDE = 0.4
+"""A pixel that belongs to a shape by this share or more is marked."""
+_ON_PART_SHARE = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One anomaly a sample."""
+
+    shapes: Shapes
+    fills: Fills
+    opacity: Tensor
+    absent: Tensor
+    on_part: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Draws:
+    """All randomness of one batch, drawn on the CPU."""
+
+    windows: Windows
+    layers: tuple[_Layer, ...]
+
+
+class VariedSimulator(Simulator):
+    """Makes training batches of windows with anomalies of many kinds.
+
+    As with `Simulator`, a batch depends on the seed and the step alone.
+
+    Args:
+        normal_images: (images, 3, height, width) uint8 RGB.
+        textures: (textures, 3, any height, any width) uint8 RGB.
+        profile: `VARIED`, or settings derived from it.
+        seed: Decides everything random.
+
+    Raises:
+        InputError: There are no images or textures, or they are no such tensors.
+    """
+
+    same_size = False
+
+    def __init__(
+        self, normal_images: Tensor, textures: Tensor, profile: SimulationProfile, seed: int = 0
+    ) -> None:
+        super().__init__(normal_images, textures, profile, seed)
+        height, width = normal_images.shape[2:]
+        crop = profile.crop or max(height, width)
+        self.size = min(crop, height), min(crop, width)
+        self.foreground = find_foreground(normal_images) if profile.on_part else None
+        count = len(normal_images)
+        self._grey_images = (
+            are_grey(normal_images)
+            if profile.grey_sources
+            else torch.zeros(count, dtype=torch.bool)
+        )
+        self._places = place_weights(self.foreground, normal_images).flatten(1)
+
+    def batch(self, step: int, size: int, *, rank: int = 0, world: int = 1) -> SimulatedBatch:
+        """One batch of windows; see `Simulator.batch`."""
+        draws = take(self._draw(step, size), torch.arange(rank, size, world))
+        normal = cut(self.normal_images, draws.windows, self.size)
+        part, grey = self._part(draws.windows), self._grey_images[draws.windows.pictures]
+        simulated, shaped = normal, torch.zeros_like(normal[:, :1])
+        for layer in draws.layers:
+            rows = (~layer.absent).nonzero()[:, 0]
+            if not len(rows):
+                continue
+            place = rows.to(normal.device)
+            covered, weight = self._covered(
+                simulated[place],
+                take(layer, rows),
+                None if part is None else part[place],
+                grey[rows],
+            )
+            simulated = simulated.index_copy(0, place, covered)
+            shaped[place] = torch.maximum(shaped[place], weight)
+        # Only now, because a later anomaly may cover an earlier one with what was there before.
+        mask = visible(normal, simulated) * (shaped >= _INSIDE)
+        # What is not marked must not be changed either, but for the soft edge of what is.
+        simulated = torch.where(dilate(mask, 7) > 0, simulated, normal)
+        opacity = draws.layers[0].opacity.to(normal.device)
+        return SimulatedBatch(normal, simulated, mask, opacity)
+
+    def _covered(
+        self, images: Tensor, layer: _Layer, part: Tensor | None, grey: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The images under one more anomaly each, and how far each pixel belongs to its shape."""
+        device = images.device
+        weight = shape_weights(move(layer.shapes, device), self.size)[:, None]
+        if part is not None:
+            on_part = layer.on_part.to(device)[:, None, None, None]
+            weight = torch.where(on_part, weight * part, weight)
+        filled = fill(layer.fills, images, self.normal_images, self.textures, grey)
+        # A tone or a smear that is faint already would hardly be seen at a low opacity.
+        own = torch.isin(layer.fills.kind, torch.tensor([FILLS.index(n) for n in FILLS[3:]]))
+        opacity = torch.where(own, 1.0, layer.opacity).to(device)
+        return torch.lerp(images, filled, opacity[:, None, None, None] * weight), weight
+
+    def _part(self, windows: Windows) -> Tensor | None:
+        if self.foreground is None:
+            return None
+        part = (cut(self.foreground, windows, self.size) > 0.5).float()
+        return dilate(part, 5)
+
+    def _draw(self, step: int, size: int) -> _Draws:  # type: ignore[override]
+        profile = self.profile
+        generator = seeded_generator(self.seed, step)
+
+        def uniform(low: float, high: float) -> Tensor:
+            return low + (high - low) * torch.rand(size, generator=generator)
+
+        pictures = self._image_order(step, size)
+        count, _, height, width = self.normal_images.shape
+        cell = torch.multinomial(self._places[pictures], 1, generator=generator)[:, 0]
+        cells = -(-height // COARSE), -(-width // COARSE)
+        rows = (cell // cells[1] + uniform(0, 1)) * (height / cells[0])
+        columns = (cell % cells[1] + uniform(0, 1)) * (width / cells[1])
+        turned = uniform(0, 1) < profile.rotation_share
+        zoom = math.log(profile.zoom)
+        windows = Windows(
+            pictures=pictures,
+            rows=self._centre(rows + uniform(-1 / 3, 1 / 3) * self.size[0], height, 0),
+            columns=self._centre(columns + uniform(-1 / 3, 1 / 3) * self.size[1], width, 1),
+            degrees=uniform(-profile.rotation_degrees, profile.rotation_degrees) * turned,
+            scale=torch.exp(uniform(-zoom, zoom) * (uniform(0, 1) < 0.5)),
+            mirrored=(uniform(0, 1) < 0.5) & profile.flips,
+        )
+        clean = uniform(0, 1) < profile.clean_share
+        place = locate(windows, rows, columns, self.size)
+        layers = []
+        for number in range(profile.layers):
+            layers.append(
+                _Layer(
+                    shapes=draw_shapes(
+                        profile.shapes, *place, profile.threshold, self.size, generator
+                    ),
+                    fills=draw_fills(
+                        profile.fills,
+                        windows,
+                        (count, height, width),
+                        (len(self.textures), self.textures.shape[2], self.textures.shape[3]),
+                        self.size,
+                        generator,
+                    ),
+                    opacity=uniform(*profile.opacity),
+                    absent=clean | (uniform(0, 1) < 0.5) if number else clean,
+                    on_part=uniform(0, 1) < _ON_PART_SHARE,
+                )
+            )
+            place = uniform(0, self.size[0]), uniform(0, self.size[1])
+        return _Draws(windows, tuple(layers))
+
+    def _centre(self, wanted: Tensor, side: int, axis: int) -> Tensor:
+        """The nearest centre for which the window lies within the picture, on whole pixels."""
+        half = (self.size[axis] - 1) / 2
+        return (wanted.clamp(half, side - 1 - half) - half).round() + half
+
+
+def visible(normal: Tensor, simulated: Tensor) -> Tensor:
+    """Where a change can be seen, and two pixels around it.
+
+    Args:
+        normal: (batch, 3, height, width) in [0, 1].
+        simulated: Likewise.
+
+    Returns:
+        (batch, 1, height, width), 0 or 1.
+    """
+    change = (simulated - normal).abs().mean(1, keepdim=True)
+    seen = box_blur(change, 3) > _VISIBLE
+    return dilate(seen.float(), 5)
+
+
+def make_simulator(
+    normal_images: Tensor, textures: Tensor, profile: SimulationProfile, seed: int = 0
+) -> Simulator:
+    """The simulator that a profile asks for; arguments as of `Simulator`."""
+    kind = VariedSimulator if profile.name == "varied" else Simulator
+    return kind(normal_images, textures, profile, seed)
+
+
+def texture_size(profile: str, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width that a profile needs textures in: square where windows are cut from them."""
+    return (min(image_size), min(image_size)) if profile == "varied" else image_size
+
+
+def without_clean_samples(simulator: Simulator, seed: int) -> Simulator:
+    """The same simulator with another seed, and an anomaly in every sample."""
+    profile = dataclasses.replace(simulator.profile, clean_share=0.0)
+    return type(simulator)(simulator.normal_images, simulator.textures, profile, seed)
