@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from draem.simulation.simulate import simulate
     from draem.simulation.simulator import SimulatedBatch
     from draem.training.fit import TrainingResult, train
-    from draem.training.recipe import Recipe, make_recipe
+    from draem.training.recipe import make_recipe
+    from draem.training.sections import Recipe
 
 __all__ = [
     "DraemError",
@@ -59,7 +60,7 @@ _HOMES = {
     "Inspection": "draem.inspection.inspector",
     "Inspector": "draem.inspection.inspector",
     "ModelCard": "draem.modelfile",
-    "Recipe": "draem.training.recipe",
+    "Recipe": "draem.training.sections",
     "Region": "draem.inspection.regions",
     "SimulatedBatch": "draem.simulation.simulator",
     "TrainingResult": "draem.training.fit",

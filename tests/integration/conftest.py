@@ -25,8 +25,11 @@ preset = "compact"
 reconstructive_width = 2
 discriminative_width = 2
 image_size = [32, 64]
+[simulation]
+crop = 32
 [training]
 steps = 12
+init = "scratch"
 batch_size = 4
 precision = "32"
 checkpoint_seconds = 0

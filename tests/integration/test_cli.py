@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import resource
 import struct
 import subprocess
@@ -168,14 +169,77 @@ def test_simulate_draws_a_sheet(draem_cli: Cli, shared_category: Path, tmp_path:
     assert sheets[0] == sheets[1] != sheets[2]
 
 
+def test_simulate_draws_what_the_preset_trains_on(
+    draem_cli: Cli, shared_category: Path, tmp_path: Path
+) -> None:
+    sheets = {}
+    for name, options in {
+        "preset": (),
+        "stated": ("--profile", "varied", "--image-size", "auto"),
+        "size": ("--image-size", "256x416"),
+        "other size": ("--image-size", 256),
+        "other profile": ("--profile", "upstream"),
+    }.items():
+        out = tmp_path / f"{name}.png"
+        outcome = draem_cli("simulate", shared_category, "--out", out, "--samples", 2, *options)
+        assert outcome.status == 0, outcome.err
+        sheets[name] = out.read_bytes()
+    # The images are 48x80, which `auto` makes 256x416.
+    assert sheets["preset"] == sheets["stated"] == sheets["size"]
+    assert len(set(sheets.values())) == 3
+
+
+def test_train_with_an_automatic_size_and_go_on(
+    draem_cli: Cli, shared_category: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    command = ("train", shared_category, "--out", run, "--device", "cpu")
+    options = ("--recipe", tiny_recipe, "--steps", 2, "--image-size", "auto")
+    outcome = draem_cli(*command, *options)
+    assert outcome.status == 0, outcome.err
+    assert "image_size = [256, 416]" in (run / "recipe.toml").read_text(encoding="utf-8")
+    for again in (("--resume",), ("--resume", "--image-size", "auto"), ("--resume", *options)):
+        (run / "model.safetensors").unlink()
+        outcome = draem_cli(*command, *again)
+        assert outcome.status == 0, outcome.err
+    (run / "model.safetensors").unlink()
+    refused(draem_cli(*command, "--resume", "--image-size", "256"), "network.image_size")
+
+
+def test_train_from_the_warm_start_or_from_scratch(
+    draem_cli: Cli, shared_category: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "quick.toml"
+    recipe.write_text("[simulation]\ncrop = 32\n", encoding="utf-8")
+    prints = {}
+    for name, options in {
+        "preset": (),
+        "warm": ("--init", "warm"),
+        "scratch": ("--init", "scratch"),
+    }.items():
+        outcome = draem_cli(
+            *("train", shared_category, "--out", tmp_path / name, "--recipe", recipe),
+            *("--image-size", "32x64", "--steps", 2, "--batch-size", 4, "--device", "cpu"),
+            *options,
+        )
+        assert outcome.status == 0, outcome.err
+        card = read_card(tmp_path / name / "model.safetensors")
+        assert card.shape == "compact"
+        assert card.recipe["training"]["init"] == ("scratch" if name == "scratch" else "warm")
+        prints[name] = card.fingerprint
+    assert prints["preset"] == prints["warm"] != prints["scratch"]
+
+
 def test_info_shows_the_model(draem_cli: Cli, trained_run: Path) -> None:
     outcome = draem_cli("info", trained_run)
     assert outcome.status == 0
     assert "compact" in outcome.out
     assert "32x64" in outcome.out
+    assert re.search(r"^network +compact$", outcome.out, re.MULTILINE)
     assert "threshold" in outcome.out
     as_json = json.loads(draem_cli("info", trained_run, "--json").out)
     assert as_json["image_size"] == [32, 64]
+    assert as_json["shape"] == "compact"
 
 
 def test_train_on_any_folder_with_own_textures(
@@ -376,6 +440,12 @@ def test_options_that_make_no_sense_are_refused(
         "batch normalisation",
     )
     refused(draem_cli("train", category, *out, "--seed", 2**63), "seed")
+    refused(draem_cli("train", category, *out, "--init", "cold"), "cold")
+    refused(
+        draem_cli("train", category, *out, "--preset", "full", "--init", "warm"),
+        *("warm start", "`compact` with widths 32 and 16", "`published` with widths 128 and 64"),
+    )
+    refused(draem_cli("train", category, *out, "--image-size", "automatic"), "automatic")
     sheet = ("simulate", category, "--out", tmp_path / "s.png")
     refused(draem_cli(*sheet, "--profile", "x"))
     refused(draem_cli(*sheet, "--image-size", "0"), "32x32")

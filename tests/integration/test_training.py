@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import draem
 from draem.errors import RecipeError, RunExistsError, TrainingError
 from draem.modelfile import read_card, read_model
 from draem.training.recipe import make_recipe
+from draem.training.warm import WARM_START
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -61,6 +63,7 @@ def test_a_run_leaves_everything_the_guide_names(trained_run: Path) -> None:
 def test_the_model_knows_how_it_was_made(trained_run: Path) -> None:
     card = read_card(trained_run / "model.safetensors")
     assert card.image_size == (32, 64)
+    assert card.shape == "compact"
     assert card.training_set is not None
     assert card.training_set.images == 9
     assert card.calibration is not None
@@ -137,6 +140,131 @@ def test_the_same_seed_gives_the_same_model(
     other = make_recipe(file=tiny_recipe, overrides={"training": {"seed": 1}})
     result = draem.train(shared_category, tmp_path / "other", other, device="cpu")
     assert result.card.fingerprint != read_card(trained_run / "model.safetensors").fingerprint
+
+
+def test_every_choice_of_optimiser_and_loss_reaches_the_training(
+    shared_category: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    prints = set()
+    choices: list[dict[str, object]] = [
+        {},
+        {"optimizer": "adam"},
+        {"weight_decay": 1.0},
+        {"ssim_of": "channels"},
+        {"focal_gamma": 3.0},
+    ]
+    for number, choice in enumerate(choices):
+        options = {"steps": 2, "schedule": "constant", "average_decay": 0.0, **choice}
+        recipe = make_recipe(file=tiny_recipe, overrides={"training": options})
+        result = draem.train(shared_category, tmp_path / str(number), recipe, device="cpu")
+        prints.add(result.card.fingerprint)
+    assert len(prints) == len(choices)
+
+
+def test_a_warm_run_starts_from_the_weights_that_come_with_draem(
+    shared_category: Path, tmp_path: Path
+) -> None:
+    # A learning rate of almost nothing leaves the weights where the run started.
+    options = {"steps": 2, "batch_size": 2, "learning_rate": 1e-12, "schedule": "constant"}
+    network, simulation = {"image_size": (32, 64)}, {"crop": 32}
+    states = {}
+    for init in ("warm", "scratch"):
+        overrides = {
+            "network": network,
+            "simulation": simulation,
+            "training": {**options, "init": init, "seed": 1, "average_decay": 0.0},
+        }
+        recipe = make_recipe("compact", overrides=overrides)
+        result = draem.train(shared_category, tmp_path / init, recipe, device="cpu")
+        assert result.card.recipe["training"]["init"] == init
+        states[init] = read_model(result.model)[1]
+
+    _, start = read_model(WARM_START)
+    learned = [name for name, value in start.items() if name.endswith(("weight", "bias"))]
+    for name in learned:
+        assert states["warm"][name].dtype == torch.float32
+        torch.testing.assert_close(states["warm"][name], start[name].float(), atol=1e-9, rtol=1e-6)
+        if start[name].ndim == 4:
+            assert (states["scratch"][name] - start[name].float()).abs().max() > 1e-3
+    # The batch statistics go on from the warm start's as well.
+    counts = [name for name in start if name.endswith("num_batches_tracked")]
+    assert {int(states["warm"][name] - start[name]) for name in counts} == {2}
+    assert {int(states["scratch"][name]) for name in counts} == {2}
+
+
+def test_a_warm_run_learns_and_ends_elsewhere_than_one_from_scratch(
+    shared_category: Path, tmp_path: Path
+) -> None:
+    figures = {}
+    for init in ("warm", "scratch"):
+        overrides = {
+            "network": {"image_size": (32, 64)},
+            "simulation": {"crop": 32},
+            "training": {"steps": 12, "batch_size": 4, "init": init},
+        }
+        recipe = make_recipe("compact", overrides=overrides)
+        result = draem.train(shared_category, tmp_path / init, recipe, device="cpu")
+        losses = [float(row["loss"]) for row in rows(tmp_path / init)]
+        assert all(np.isfinite(losses))
+        figures[init] = result.card.figures
+        _, state = read_model(result.model)
+        name = "reconstructive.head.weight"
+        if init == "warm":
+            start = read_model(WARM_START)[1][name].float()
+            assert (state[name] - start).abs().max() > 1e-4
+
+    assert figures["warm"].keys() == figures["scratch"].keys()
+    assert figures["warm"] != figures["scratch"]
+
+
+def test_an_automatic_image_size_is_stored_as_numbers_and_need_not_be_stated_again(
+    category: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    options = {"network": {"image_size": "auto"}, "training": {"steps": 2}}
+    auto = make_recipe(file=tiny_recipe, overrides=options)
+    first = draem.train(category, run, auto, device="cpu")
+    # 48x80 images: 256 times 80 / 48 is 427, and 416 the nearest multiple of 32.
+    assert first.card.image_size == (256, 416)
+    assert first.card.recipe["network"]["image_size"] == [256, 416]
+    assert make_recipe(file=run / "recipe.toml").network.image_size == (256, 416)
+
+    for asked in (None, auto):
+        (run / "model.safetensors").unlink()
+        again = draem.train(category, run, asked, resume=True, device="cpu")
+        assert again.card.fingerprint == first.card.fingerprint
+        assert again.card.image_size == (256, 416)
+    (run / "model.safetensors").unlink()
+    other = make_recipe(file=tiny_recipe, overrides={"training": {"steps": 2}})
+    with pytest.raises(RecipeError, match=r"network\.image_size"):
+        draem.train(category, run, other, resume=True, device="cpu")
+
+
+def test_a_run_keeps_its_size_when_the_images_do_not(
+    category: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    options = {"network": {"image_size": "auto"}, "training": {"steps": 2}}
+    draem.train(category, run, make_recipe(file=tiny_recipe, overrides=options), device="cpu")
+    (run / "model.safetensors").unlink()
+    for path in (category / "train" / "good").iterdir():
+        Image.open(path).resize((60, 60)).save(path)
+    with pytest.raises(TrainingError, match="images or textures have changed"):
+        draem.train(category, run, resume=True, device="cpu")
+    assert make_recipe(file=run / "recipe.toml").network.image_size == (256, 416)
+
+
+def test_a_network_that_the_warm_start_does_not_fit_is_refused(
+    shared_category: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    warm = {"training": {"init": "warm"}}
+    for recipe in (
+        make_recipe(file=tiny_recipe, overrides=warm),
+        make_recipe("full", overrides=warm),
+    ):
+        with pytest.raises(RecipeError, match=r"warm start does not fit.*--init scratch"):
+            draem.train(shared_category, tmp_path / "run", recipe, device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_training_leaves_the_process_as_it_was(

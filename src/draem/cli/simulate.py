@@ -18,8 +18,11 @@ def command(
         typer.Option(help="Whose simulation to show.", show_default="compact"),
     ] = None,
     profile: Annotated[
-        Literal["paper", "upstream"] | None,
-        typer.Option(help="As in the paper or as in the published code.", show_default="preset's"),
+        Literal["paper", "upstream", "varied"] | None,
+        typer.Option(
+            help="As in the paper, as in the published code, or of many kinds.",
+            show_default="preset's",
+        ),
     ] = None,
     textures: Annotated[
         Path | None,
@@ -27,7 +30,9 @@ def command(
     ] = None,
     image_size: Annotated[
         str | None,
-        typer.Option(metavar="N|HxW", help="Network input in pixels.", show_default="256"),
+        typer.Option(
+            metavar="auto|N|HxW", help="Network input in pixels.", show_default="preset's"
+        ),
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="TOML file with any of the recipe's keys.")
@@ -40,22 +45,24 @@ def command(
     from draem.files import make_folder
     from draem.imaging.encode import write_png
     from draem.simulation.sheet import simulation_sheet
-    from draem.training.recipe import parse_image_size, simulation_profile
+    from draem.training.images import with_image_size
+    from draem.training.recipe import asked_image_size, fixed_image_size, simulation_profile
 
     made = draem.make_recipe(
         preset,
         recipe,
         {
-            "network": {"image_size": parse_image_size(image_size) if image_size else None},
+            "network": {"image_size": asked_image_size(image_size)},
             "simulation": {"profile": profile, "textures": str(textures) if textures else None},
         },
     )
+    made = with_image_size(made, data)
     batch = draem.simulate(
         data,
         samples=samples,
         profile=simulation_profile(made),
         textures=made.simulation.textures,
-        image_size=made.network.image_size,
+        image_size=fixed_image_size(made),
         seed=seed,
     )
     title = f"Simulated anomalies: {made.preset}, {made.simulation.profile}, seed {seed}"

@@ -27,7 +27,9 @@ def command(
     image_size: Annotated[
         str | None,
         typer.Option(
-            metavar="N|HxW", help="Network input in pixels, multiples of 32.", show_default="256"
+            metavar="auto|N|HxW",
+            help="Network input in pixels, multiples of 32; auto keeps the images' proportions.",
+            show_default="preset's",
         ),
     ] = None,
     textures: Annotated[
@@ -39,14 +41,23 @@ def command(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Length in training steps.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Length in minutes.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.", show_default="8")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images a step.", show_default="preset's")
+    ] = None,
+    init: Annotated[
+        Literal["warm", "scratch"] | None,
+        typer.Option(
+            help="Start from the weights that come with draem (compact), or from random ones.",
+            show_default="preset's",
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Decides everything random.", show_default="0")
     ] = None,
     profile: Annotated[
-        Literal["paper", "upstream"] | None,
+        Literal["paper", "upstream", "varied"] | None,
         typer.Option(
-            help="Simulation as in the paper or as in the published code.",
+            help="Simulation as in the paper, as in the published code, or of many kinds.",
             show_default="preset's",
         ),
     ] = None,
@@ -64,19 +75,20 @@ def command(
     """Train a model on images of good parts."""
     import draem
     from draem.inspection.calibration import guarantee
-    from draem.training.recipe import make_recipe, parse_image_size
+    from draem.training.recipe import asked_image_size, make_recipe
 
     lengths = {"epochs": epochs, "steps": steps, "minutes": minutes}
     if sum(value is not None for value in lengths.values()) > 1:
         raise typer.BadParameter("give only one of --epochs, --steps and --minutes")
     overrides: dict[str, dict[str, object]] = {
-        "network": {"image_size": parse_image_size(image_size) if image_size else None},
+        "network": {"image_size": asked_image_size(image_size)},
         "simulation": {
             "profile": profile,
             "textures": str(textures.absolute()) if textures else None,
         },
         "training": {
             **lengths,
+            "init": init,
             "batch_size": batch_size,
             "seed": seed,
             "precision": precision,

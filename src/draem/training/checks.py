@@ -10,7 +10,8 @@ import torch
 from draem.errors import InputError, OutputError, TrainingError
 from draem.networks.devices import multiplies_bf16
 from draem.networks.model import SIZE_STEP
-from draem.training.recipe import Recipe
+from draem.training.recipe import fixed_image_size, simulation_profile
+from draem.training.sections import Recipe
 
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -78,11 +79,11 @@ def check_devices(devices: int, recipe: Recipe, device: torch.device) -> None:
         raise InputError(
             "the CPU does not train in float16", hint="Choose the precision 32, bf16 or auto"
         )
-    height, width = recipe.network.image_size
+    height, width = _trained_size(recipe)
     if batch_size // devices * (height // SIZE_STEP) * (width // SIZE_STEP) < 2:
         raise InputError(
             "one 32x32 image a step is too little for batch normalisation",
-            hint="Choose a larger batch size or image size",
+            hint="Choose a larger batch size, image size or window",
         )
 
 
@@ -91,3 +92,11 @@ def precision_of(name: str, device: torch.device) -> str:
     if name != "auto":
         return _PRECISIONS[name]
     return _PRECISIONS["bf16" if multiplies_bf16(device) else "32"]
+
+
+def _trained_size(recipe: Recipe) -> tuple[int, int]:
+    """What the network is trained on: whole images, or the windows of `varied`."""
+    profile = simulation_profile(recipe)
+    height, width = fixed_image_size(recipe)
+    crop = profile.crop if profile.name == "varied" else None
+    return (min(crop, height), min(crop, width)) if crop else (height, width)

@@ -26,6 +26,7 @@ from draem.networks.model import build_draem, check_image_size
 from draem.progress import file_progress
 from draem.simulation.sheet import simulation_sheet
 from draem.simulation.simulator import Simulator
+from draem.simulation.varied import make_simulator
 from draem.training.average import MovingAverage
 from draem.training.checks import (
     check_devices,
@@ -34,16 +35,18 @@ from draem.training.checks import (
     is_helper_process,
     precision_of,
 )
-from draem.training.images import RunImages, read_run_images
+from draem.training.images import RunImages, read_run_images, with_image_size
 from draem.training.keeping import Checkpoints, Records, Stopper
 from draem.training.length import make_clock
 from draem.training.losses import LossWeights
 from draem.training.module import DraemModule, SimulatedBatches
 from draem.training.progress import TrainingProgress
-from draem.training.recipe import Recipe, make_recipe, simulation_profile
+from draem.training.recipe import fixed_image_size, make_recipe, simulation_profile
 from draem.training.run import RunFolder, resume_run, start_run
+from draem.training.sections import Recipe
 from draem.training.surroundings import explained, quiet_lightning, stop_gently
 from draem.training.validation import Validation
+from draem.training.warm import check_warm_start, load_warm_start
 
 _VALIDATION_SAMPLES = 16
 _SHEET_SAMPLES = 8
@@ -113,7 +116,10 @@ def train(
             found=type(recipe).__name__,
             hint='Write, for example, draem.make_recipe("compact")',
         )
-    check_image_size(*recipe.network.image_size)
+    recipe = with_image_size(recipe, data)
+    check_image_size(*fixed_image_size(recipe))
+    if recipe.training.init == "warm":
+        check_warm_start(recipe.network)
     place = resolve_device(device)
     check_devices(devices, recipe, place)
     check_out(out, data)
@@ -141,7 +147,11 @@ class _Training:
         self._device, self._devices, self._console = device, devices, console
         self._interrupted = threading.Event()
         self._weights = LossWeights(
-            options.l2_weight, options.ssim_weight, options.focal_weight, options.focal_gamma
+            options.l2_weight,
+            options.ssim_weight,
+            options.focal_weight,
+            options.focal_gamma,
+            ssim_of_mean=options.ssim_of == "mean",
         )
         self._clock = make_clock(
             len(images.training),
@@ -153,12 +163,17 @@ class _Training:
         network = build_draem(
             recipe.network.reconstructive_width,
             recipe.network.discriminative_width,
+            recipe.network.shape,
             seed=options.seed,
         )
+        if options.init == "warm":
+            load_warm_start(network)
         self._module = DraemModule(
             network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
             self._clock,
             learning_rate=options.learning_rate,
+            optimizer=options.optimizer,
+            weight_decay=options.weight_decay,
             schedule=options.schedule,
             loss_weights=self._weights,
             pictures=images.full_fingerprint,
@@ -168,7 +183,7 @@ class _Training:
 
     def finish(self) -> TrainingResult:
         trainer = self._trainer()
-        simulator = Simulator(
+        simulator = make_simulator(
             self._images.training, self._images.textures, self._profile, self._recipe.training.seed
         ).to(trainer.strategy.root_device)
         if trainer.is_global_zero:
@@ -228,7 +243,7 @@ class _Training:
             else simulator.normal_images
         )
         validation = Validation(
-            Simulator(normal, simulator.textures, self._profile, simulator.seed),
+            make_simulator(normal, simulator.textures, self._profile, simulator.seed),
             _VALIDATION_SAMPLES,
             self._weights,
         )
@@ -255,7 +270,8 @@ class _Training:
             preset=self._recipe.preset,
             reconstructive_width=network.reconstructive_width,
             discriminative_width=network.discriminative_width,
-            image_size=network.image_size,
+            shape=network.shape,
+            image_size=fixed_image_size(self._recipe),
             interpolation=network.interpolation,
             recipe=self._recipe.model_dump(mode="json", exclude_none=True),
             calibration=self._calibration(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,17 @@ from torch import Tensor
 
 from draem.datasets.decoded import decode_images, fingerprint
 from draem.datasets.layout import read_normal_images
+from draem.errors import ImageError
+from draem.imaging.decode import read_size
+from draem.networks.model import SIZE_STEP
 from draem.simulation.textures import builtin_textures, load_textures
-from draem.training.recipe import Recipe
+from draem.simulation.varied import texture_size
+from draem.training.recipe import fixed_image_size
+from draem.training.sections import Recipe
 
 _HELD_OUT_STREAM = 1
+AUTO_SIDES = (256, 1024)
+"""What `auto` makes of the shorter side, and at most of the longer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +68,15 @@ def read_run_images(
     def reading(what: str) -> Callable[[int, int], None]:
         return lambda done, total: progress(what, done, total) if progress else None
 
-    size, interpolation = recipe.network.image_size, recipe.network.interpolation
+    size, interpolation = fixed_image_size(recipe), recipe.network.interpolation
     paths = read_normal_images(data)
     images = decode_images(paths, size, interpolation, reading("Reading images"))
     folder = recipe.simulation.textures
+    source_size = texture_size(recipe.simulation.profile, size)
     textures = (
-        load_textures(Path(folder), size, reading("Reading textures"))
+        load_textures(Path(folder), source_size, reading("Reading textures"))
         if folder
-        else builtin_textures(size)
+        else builtin_textures(source_size)
     )
     held_out, kept = split_held_out(
         len(images), recipe.training.held_out_share, recipe.training.seed
@@ -81,6 +90,43 @@ def read_run_images(
         fingerprint=parts[0],
         full_fingerprint="-".join(parts),
     )
+
+
+def with_image_size(recipe: Recipe, data: str | Path) -> Recipe:
+    """The recipe with the image size that `auto` means for these images.
+
+    The shorter side becomes 256 pixels; the longer one keeps the proportion that is the median of
+    the images', in multiples of 32, and ends at 1024.
+
+    Args:
+        recipe: Returned as it is where it states a size.
+        data: A category in MVTec layout, or any folder of normal images.
+
+    Raises:
+        DatasetError: There are no normal images.
+    """
+    if recipe.network.image_size != "auto":
+        return recipe
+    sizes = []
+    for path in read_normal_images(data):
+        # Images that cannot be read are listed, all of them, when they are decoded.
+        with contextlib.suppress(ImageError):
+            sizes.append(read_size(path))
+    ratio = float(np.median([height / width for height, width in sizes])) if sizes else 1.0
+    network = recipe.network.model_copy(update={"image_size": auto_image_size(ratio)})
+    return recipe.model_copy(update={"network": network})
+
+
+def auto_image_size(ratio: float) -> tuple[int, int]:
+    """Height and width that suit images so many times as high as wide.
+
+    Example:
+        >>> auto_image_size(1.0), auto_image_size(2.5), auto_image_size(0.1)
+        ((256, 256), (640, 256), (256, 1024))
+    """
+    shorter, longest = AUTO_SIDES
+    longer = min(longest, SIZE_STEP * round(shorter * max(ratio, 1 / ratio) / SIZE_STEP))
+    return (longer, shorter) if ratio >= 1 else (shorter, longer)
 
 
 def split_held_out(

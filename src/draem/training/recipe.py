@@ -7,160 +7,26 @@ import difflib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 
 from draem.errors import RecipeError
 from draem.files import write_text
 from draem.simulation.profile import PROFILES, SimulationProfile
+from draem.training.presets import PRESETS
+from draem.training.sections import (
+    NetworkSection,
+    Recipe,
+    Section,
+    SimulationSection,
+    TrainingSection,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-Preset = Literal["compact", "full"]
-_Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class NetworkSection(_Section):
-    """The networks and their input.
-
-    Attributes:
-        reconstructive_width: Channels of the reconstructive sub-network's first stage.
-        discriminative_width: Channels of the discriminative sub-network's first stage.
-        image_size: Height and width of the network's input, multiples of 32.
-        interpolation: `bilinear` as published, or `area`, which averages when it shrinks.
-    """
-
-    reconstructive_width: int = Field(128, ge=1, le=1024)
-    discriminative_width: int = Field(64, ge=1, le=1024)
-    image_size: tuple[int, int] = (256, 256)
-    interpolation: Literal["bilinear", "area"] = "bilinear"
-
-
-class SimulationSection(_Section):
-    """The simulated anomalies; what is left out comes from the profile.
-
-    Attributes:
-        profile: `paper` or `upstream`.
-        rotation_degrees: Normal images are rotated by up to this, either way.
-        rotation_share: Share of the normal images that are rotated.
-        clean_share: Share of the samples that stay normal.
-        opacity: Range of the weight of the anomaly source.
-        threshold: Range of the level at which the noise becomes a mask.
-        grey_sources: Make anomaly sources grey where the normal images are grey.
-        textures: Folder of anomaly sources; the built-in ones where left out.
-    """
-
-    profile: Literal["paper", "upstream"] = "upstream"
-    rotation_degrees: float | None = Field(None, ge=0, le=180)
-    rotation_share: float | None = Field(None, ge=0, le=1)
-    clean_share: float | None = Field(None, ge=0, le=1)
-    opacity: tuple[_Share, _Share] | None = None
-    threshold: tuple[_Share, _Share] | None = None
-    grey_sources: bool | None = None
-    textures: str | None = None
-
-    @field_validator("opacity", "threshold")
-    @classmethod
-    def _rising(cls, limits: tuple[float, float] | None) -> tuple[float, float] | None:
-        if limits and limits[0] > limits[1]:
-            raise ValueError("give the lower end first")
-        return limits
-
-
-class TrainingSection(_Section):
-    """The optimisation.
-
-    Attributes:
-        epochs: Length of the run in passes over the training images.
-        steps: Length in steps instead.
-        minutes: Length in minutes instead.
-        batch_size: Samples a step, over all devices.
-        learning_rate: Of Adam, at its highest.
-        schedule: `paper` (x0.1 at 4/7 and 6/7 of the run), `upstream` (x0.2 at 0.8 and 0.9),
-            `cosine` (warm-up over 5 %, then a half cosine to 1 %) or `constant`.
-        l2_weight: Weight of the squared error of the reconstruction.
-        ssim_weight: Weight of 1 - SSIM of the reconstruction.
-        focal_weight: Weight of the focal loss of the mask.
-        focal_gamma: Its focusing parameter.
-        average_decay: Decay of the moving average of the weights; 0 for none.
-        seed: Decides everything random.
-        precision: `32`, `bf16`, `16`, or `auto`: bf16 where the device has matrix units for it,
-            otherwise 32.
-        held_out_share: Share of the normal images kept from training, for validation and
-            calibration.
-        false_reject_rate: What the threshold promises, as far as the held-out images support it.
-        checkpoint_seconds: How often the state to resume from is saved; 0 for after every step.
-    """
-
-    epochs: int | None = Field(None, ge=1)
-    steps: int | None = Field(None, ge=1)
-    minutes: float | None = Field(None, gt=0)
-    batch_size: int = Field(8, ge=1)
-    learning_rate: float = Field(1e-4, gt=0)
-    schedule: Literal["paper", "upstream", "cosine", "constant"] = "paper"
-    l2_weight: float = Field(1, ge=0)
-    ssim_weight: float = Field(1, ge=0)
-    focal_weight: float = Field(1, ge=0)
-    focal_gamma: float = Field(2, ge=0)
-    average_decay: float = Field(0.999, ge=0, lt=1)
-    seed: int = Field(0, ge=0, lt=2**63)
-    precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    held_out_share: float = Field(0.1, ge=0, lt=1)
-    false_reject_rate: float = Field(0.01, gt=0, lt=1)
-    checkpoint_seconds: float = Field(60, ge=0)
-
-    @model_validator(mode="after")
-    def _one_length(self) -> TrainingSection:
-        if sum(length is not None for length in (self.epochs, self.steps, self.minutes)) != 1:
-            raise ValueError("give exactly one of epochs, steps and minutes")
-        return self
-
-
-class Recipe(_Section):
-    """Everything that decides a training run, apart from the images.
-
-    Attributes:
-        preset: The name of the preset that the values started from.
-        network: The networks and their input.
-        simulation: The simulated anomalies.
-        training: The optimisation.
-    """
-
-    preset: Preset
-    network: NetworkSection
-    simulation: SimulationSection
-    training: TrainingSection
-
-
-_PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
-    "full": {
-        "network": {},
-        "simulation": {"profile": "paper"},
-        "training": {"epochs": 700},
-    },
-    "compact": {
-        "network": {
-            "reconstructive_width": 16,
-            "discriminative_width": 16,
-            "interpolation": "area",
-        },
-        "simulation": {"profile": "upstream", "rotation_share": 0.0},
-        "training": {
-            "minutes": 10.0,
-            "learning_rate": 1e-3,
-            "schedule": "cosine",
-            "average_decay": 0.99,
-        },
-    },
-}
 
 
 def make_recipe(
@@ -185,15 +51,15 @@ def make_recipe(
     read = _read_toml(file) if file else {}
     layers = [(read, file), (overrides or {}, None)]
     name = str(preset or {**read, **(overrides or {})}.get("preset", "compact"))
-    if name not in _PRESETS:
+    if name not in PRESETS:
         raise RecipeError(
             f"there is no preset `{name}`",
             path=None if preset else file,
-            expected="one of " + ", ".join(sorted(_PRESETS)),
-            hint=_suggestion(name, _PRESETS),
+            expected="one of " + ", ".join(sorted(PRESETS)),
+            hint=_suggestion(name, PRESETS),
         )
     values: dict[str, Any] = {"preset": name}
-    values |= {section: dict(options) for section, options in _PRESETS[name].items()}
+    values |= {section: dict(options) for section, options in PRESETS[name].items()}
     for layer, origin in layers:
         _check_keys(layer, origin)
         for section, options in layer.items():
@@ -206,6 +72,21 @@ def simulation_profile(recipe: Recipe) -> SimulationProfile:
     """The recipe's profile with the recipe's own values in it."""
     stated = recipe.simulation.model_dump(exclude_none=True, exclude={"profile", "textures"})
     return dataclasses.replace(PROFILES[recipe.simulation.profile], **stated)
+
+
+def fixed_image_size(recipe: Recipe) -> tuple[int, int]:
+    """The recipe's image size, once it is one.
+
+    Raises:
+        RecipeError: It is still `auto`.
+    """
+    size = recipe.network.image_size
+    if size == "auto":
+        raise RecipeError(
+            "the image size `auto` has not been made a size yet",
+            hint="Call draem.training.images.with_image_size first",
+        )
+    return size
 
 
 def write_recipe(recipe: Recipe, path: str | Path) -> None:
@@ -240,6 +121,11 @@ def parse_image_size(text: str) -> tuple[int, int]:
     )
 
 
+def asked_image_size(text: str | None) -> tuple[int, int] | str | None:
+    """What a user's word means for a recipe's image size: a size, `auto`, or nothing said."""
+    return text if text is None or text == "auto" else parse_image_size(text)
+
+
 def _merge(values: dict[str, Any], options: Mapping[str, Any]) -> None:
     given = {key: value for key, value in options.items() if value is not None}
     lengths = {"epochs", "steps", "minutes"}
@@ -261,7 +147,7 @@ def _read_toml(file: str | Path) -> dict[str, Any]:
         ) from error
 
 
-_SECTIONS: dict[str, type[_Section]] = {
+_SECTIONS: dict[str, type[Section]] = {
     "network": NetworkSection,
     "simulation": SimulationSection,
     "training": TrainingSection,

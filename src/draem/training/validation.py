@@ -5,8 +5,6 @@ Nothing is chosen by these figures; they show how the training goes.
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,6 +18,7 @@ from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
 from draem.networks.model import Draem
 from draem.simulation.sheet import to_pictures
 from draem.simulation.simulator import Simulator
+from draem.simulation.varied import without_clean_samples
 from draem.training.losses import LossWeights, draem_losses
 
 _SEED_OFFSET = 2**32
@@ -36,10 +35,7 @@ class Validation:
     """
 
     def __init__(self, simulator: Simulator, samples: int, loss_weights: LossWeights) -> None:
-        profile = dataclasses.replace(simulator.profile, clean_share=0.0)
-        fixed = Simulator(
-            simulator.normal_images, simulator.textures, profile, simulator.seed + _SEED_OFFSET
-        )
+        fixed = without_clean_samples(simulator, simulator.seed + _SEED_OFFSET)
         self._batches = [
             fixed.batch(step, min(_BATCH, samples - step * _BATCH))
             for step in range(-(-samples // _BATCH))

@@ -188,6 +188,39 @@ def test_the_total_is_the_weighted_sum_of_the_parts(weights: LossWeights) -> Non
         torch.testing.assert_close(loss, wanted)
 
 
+def test_ssim_of_the_mean_is_that_of_the_channels_mean() -> None:
+    output, batch = case()
+
+    losses = draem_losses(output, batch, LossWeights(ssim_of_mean=True))
+
+    expected = np.mean(
+        [
+            slow_ssim(first.mean(0), second.mean(0))
+            for first, second in zip(
+                output.reconstruction.numpy(), batch.normal_images.numpy(), strict=True
+            )
+        ]
+    )
+    assert float(losses.ssim) == pytest.approx(1 - expected, abs=1e-4)
+    of_channels = draem_losses(output, batch, LossWeights())
+    assert abs(float(losses.ssim) - float(of_channels.ssim)) > 1e-2
+    assert torch.equal(losses.l2, of_channels.l2)
+    assert torch.equal(losses.focal, of_channels.focal)
+    torch.testing.assert_close(losses.total, losses.l2 + losses.ssim + losses.focal)
+
+
+def test_ssim_of_the_mean_of_equal_channels_is_that_of_the_channels() -> None:
+    output, batch = case()
+    output = output._replace(reconstruction=output.reconstruction[:, :1].expand(-1, 3, -1, -1))
+    batch = batch._replace(normal_images=batch.normal_images[:, :1].expand(-1, 3, -1, -1))
+
+    of_mean = draem_losses(output, batch, LossWeights(ssim_of_mean=True))
+    of_channels = draem_losses(output, batch, LossWeights())
+
+    assert float(of_mean.ssim) > 0.05
+    torch.testing.assert_close(of_mean.ssim, of_channels.ssim, atol=1e-5, rtol=0)
+
+
 def test_the_reconstruction_is_compared_with_the_normal_image() -> None:
     output, batch = case()
     simulated = batch._replace(simulated_images=output.reconstruction)

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from draem.errors import OutputError, RecipeError
-from draem.training.recipe import make_recipe, parse_image_size, write_recipe
+from draem.simulation.profile import UPSTREAM, VARIED
+from draem.training.recipe import (
+    asked_image_size,
+    fixed_image_size,
+    make_recipe,
+    parse_image_size,
+    simulation_profile,
+    write_recipe,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -36,9 +44,16 @@ def test_compact_is_the_default_and_small() -> None:
     assert recipe == make_recipe("compact")
     assert recipe.preset == "compact"
     network = recipe.network
-    assert (network.reconstructive_width, network.discriminative_width) == (16, 16)
-    assert (network.image_size, network.interpolation) == ((256, 256), "area")
+    assert (network.reconstructive_width, network.discriminative_width) == (32, 16)
+    assert (network.shape, network.interpolation) == ("compact", "area")
+    assert network.image_size == "auto"
+    assert recipe.simulation.profile == "varied"
     assert lengths_of(recipe) == (None, None, 10.0)
+    training = recipe.training
+    assert (training.init, training.batch_size) == ("warm", 16)
+    assert (training.optimizer, training.weight_decay) == ("adamw", 0.01)
+    assert (training.learning_rate, training.schedule) == (2e-3, "cosine")
+    assert (training.ssim_of, training.focal_gamma, training.average_decay) == ("mean", 1, 0.995)
 
 
 def test_full_is_the_papers() -> None:
@@ -46,10 +61,13 @@ def test_full_is_the_papers() -> None:
     network, training = recipe.network, recipe.training
     assert (network.reconstructive_width, network.discriminative_width) == (128, 64)
     assert (network.image_size, network.interpolation) == ((256, 256), "bilinear")
+    assert network.shape == "published"
     assert recipe.simulation.profile == "paper"
     assert lengths_of(recipe) == (700, None, None)
     assert (training.batch_size, training.learning_rate) == (8, 1e-4)
     assert training.schedule == "paper"
+    assert (training.init, training.optimizer) == ("scratch", "adam")
+    assert (training.ssim_of, training.focal_gamma) == ("channels", 2)
 
 
 def test_the_preset_yields_to_the_file_and_the_file_to_the_options(toml: Any) -> None:
@@ -150,12 +168,16 @@ def test_wrong_options_are_refused_and_not_blamed_on_the_file(
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [
-        ("network", "reconstructive_width", 0),
+        ("network", "reconstructive_width", -1),
         ("network", "reconstructive_width", 5000),
+        ("network", "discriminative_width", 0),
         ("network", "discriminative_width", "wide"),
+        ("network", "shape", "large"),
         ("network", "image_size", 256),
         ("network", "image_size", [256]),
         ("network", "image_size", [256, 256.5]),
+        ("network", "image_size", "automatic"),
+        ("network", "image_size", "256x256"),
         ("network", "interpolation", "cubic"),
         ("simulation", "profile", "mine"),
         ("simulation", "rotation_degrees", -1),
@@ -166,6 +188,17 @@ def test_wrong_options_are_refused_and_not_blamed_on_the_file(
         ("simulation", "opacity", [0.1, 1.1]),
         ("simulation", "threshold", [-0.1, 0.5]),
         ("simulation", "threshold", [0.5, 0.4]),
+        ("simulation", "crop", 16),
+        ("simulation", "crop", 100),
+        ("simulation", "zoom", 0.9),
+        ("simulation", "shapes", [1, 1]),
+        ("simulation", "shapes", [0, 0, 0]),
+        ("simulation", "shapes", [1, -1, 1]),
+        ("simulation", "fills", [1, 1, 1, 1]),
+        ("simulation", "fills", [0, 0, 0, 0, 0]),
+        ("simulation", "fills", [1, 1, 1, 1, float("inf")]),
+        ("simulation", "layers", 0),
+        ("simulation", "layers", 5),
         ("simulation", "textures", 5),
         ("training", "epochs", 0),
         ("training", "epochs", 1.5),
@@ -173,6 +206,10 @@ def test_wrong_options_are_refused_and_not_blamed_on_the_file(
         ("training", "minutes", 0),
         ("training", "minutes", float("inf")),
         ("training", "minutes", float("nan")),
+        ("training", "init", "cold"),
+        ("training", "optimizer", "sgd"),
+        ("training", "weight_decay", -0.1),
+        ("training", "ssim_of", "channel"),
         ("training", "batch_size", 0),
         ("training", "batch_size", "many"),
         ("training", "learning_rate", 0),
@@ -225,6 +262,12 @@ RECIPES: list[tuple[str, dict[str, dict[str, Any]]]] = [
     ("compact", {"training": {"steps": 12, "learning_rate": 0.1 + 0.2, "seed": 2**40}}),
     ("full", {"training": {"minutes": 1 / 3, "average_decay": 1 - 1e-9, "l2_weight": 0}}),
     ("compact", {"network": {"image_size": (64, 96)}, "simulation": {"opacity": (0.1, 1)}}),
+    ("compact", {"network": {"image_size": "auto"}, "training": {"init": "scratch"}}),
+    ("full", {"training": {"optimizer": "adamw", "weight_decay": 0.05, "ssim_of": "mean"}}),
+    (
+        "compact",
+        {"simulation": {"crop": 64, "shapes": (0, 0.2, 1), "fills": (0, 0, 0, 0, 3), "layers": 1}},
+    ),
     ("full", {"simulation": {"textures": 'C:\\my "textures"\\ö 名\n', "clean_share": 0.0}}),
 ]
 
@@ -293,3 +336,36 @@ def test_what_is_no_image_size_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="N or HxW") as raised:
         parse_image_size(text)
     assert raised.value.found == text
+
+
+def test_auto_is_an_image_size_that_a_user_may_ask_for() -> None:
+    assert asked_image_size("auto") == "auto"
+    assert asked_image_size("64x96") == (64, 96)
+    assert asked_image_size(None) is None
+    with pytest.raises(RecipeError, match="N or HxW"):
+        asked_image_size("Auto")
+
+
+@pytest.mark.parametrize("preset", ["compact", "full"])
+def test_auto_in_a_file_stays_auto_and_an_option_fixes_it(toml: Any, preset: str) -> None:
+    file = toml('[network]\nimage_size = "auto"\n')
+    assert make_recipe(preset, file).network.image_size == "auto"
+    fixed = make_recipe(preset, file, {"network": {"image_size": (64, 96)}})
+    assert fixed_image_size(fixed) == (64, 96)
+
+
+def test_an_image_size_that_is_still_auto_cannot_be_used() -> None:
+    assert fixed_image_size(make_recipe("full")) == (256, 256)
+    with pytest.raises(RecipeError, match=r"`auto` has not been made a size.*with_image_size"):
+        fixed_image_size(make_recipe("compact"))
+
+
+def test_the_profile_takes_what_the_recipe_states_and_keeps_the_rest() -> None:
+    assert simulation_profile(make_recipe("compact")) == VARIED
+    stated = {"crop": 64, "shapes": (0, 0, 1), "fills": (0, 1, 0, 0, 0), "on_part": False}
+    profile = simulation_profile(make_recipe("compact", overrides={"simulation": stated}))
+    assert (profile.crop, profile.shapes, profile.fills) == (64, (0, 0, 1), (0, 1, 0, 0, 0))
+    assert profile.on_part is False
+    assert (profile.layers, profile.clean_share) == (VARIED.layers, VARIED.clean_share)
+    other = make_recipe("compact", overrides={"simulation": {"profile": "upstream"}})
+    assert simulation_profile(other) == UPSTREAM

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from draem.errors import InputError, RecipeError
+from draem.training.checks import check_devices
+from draem.training.recipe import make_recipe
+from draem.training.sections import Recipe
+
+
+def recipe_of(batch_size: int, size: tuple[int, int], **simulation: Any) -> Recipe:
+    return make_recipe(
+        "compact",
+        overrides={
+            "network": {"image_size": size},
+            "simulation": simulation,
+            "training": {"batch_size": batch_size},
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "devices"),
+    [
+        (recipe_of(1, (32, 32)), 1),
+        (recipe_of(2, (32, 32)), 2),
+        # A window is all that the network sees.
+        (recipe_of(1, (256, 256), crop=32), 1),
+        (recipe_of(4, (256, 256), crop=32), 4),
+        (recipe_of(1, (32, 256), crop=32), 1),
+    ],
+)
+def test_a_step_that_batch_normalisation_could_not_take_is_refused(
+    recipe: Recipe, devices: int
+) -> None:
+    with pytest.raises(InputError, match="too little for batch normalisation"):
+        check_devices(devices, recipe, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "devices"),
+    [
+        (recipe_of(2, (32, 32)), 1),
+        (recipe_of(1, (32, 64)), 1),
+        (recipe_of(2, (256, 256), crop=32), 1),
+        (recipe_of(1, (256, 256), crop=64), 1),
+        # Other profiles take whole images, whatever `crop` says.
+        (recipe_of(1, (256, 256), profile="paper", crop=32), 1),
+    ],
+)
+def test_anything_more_is_taken(recipe: Recipe, devices: int) -> None:
+    check_devices(devices, recipe, torch.device("cpu"))
+
+
+def test_an_image_size_that_is_still_auto_is_refused() -> None:
+    with pytest.raises(RecipeError, match="auto"):
+        check_devices(1, make_recipe("compact"), torch.device("cpu"))

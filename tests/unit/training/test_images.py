@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from draem.errors import DatasetError, RecipeError
+from draem.training.images import (
+    auto_image_size,
+    read_run_images,
+    split_held_out,
+    with_image_size,
+)
+from draem.training.recipe import fixed_image_size, make_recipe
+
+
+@pytest.fixture
+def folder_of(tmp_path: Path) -> Callable[..., Path]:
+    """A folder with a picture of each of these sizes, given as height and width."""
+
+    def make(*sizes: tuple[int, int]) -> Path:
+        for number, (height, width) in enumerate(sizes):
+            pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"{number:03d}.png")
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("ratio", "size"),
+    [
+        (1.0, (256, 256)),
+        (1.06, (256, 256)),
+        (1.07, (288, 256)),
+        (1 / 1.07, (256, 288)),
+        (4 / 3, (352, 256)),
+        (3 / 4, (256, 352)),
+        (2.0, (512, 256)),
+        (0.5, (256, 512)),
+        (4.0, (1024, 256)),
+        (100.0, (1024, 256)),
+        (0.001, (256, 1024)),
+    ],
+)
+def test_auto_keeps_the_proportions_in_multiples_of_32(ratio: float, size: tuple[int, int]) -> None:
+    assert auto_image_size(ratio) == size
+
+
+def test_auto_sizes_always_suit_the_network() -> None:
+    for ratio in np.geomspace(0.05, 20, 301):
+        height, width = auto_image_size(float(ratio))
+        assert min(height, width) == 256
+        assert max(height, width) <= 1024
+        assert height % 32 == width % 32 == 0
+        if 1 / 4 < ratio < 4:
+            assert (height / width) / ratio == pytest.approx(1, abs=16 / 256)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([(90, 60)], (384, 256)),
+        ([(60, 90)], (256, 384)),
+        ([(40, 40)], (256, 256)),
+        # The median: one odd image among many does not count.
+        ([(60, 90), (60, 90), (300, 20)], (256, 384)),
+        # Their sizes in pixels do not count either.
+        ([(400, 800), (20, 40), (50, 100)], (256, 512)),
+    ],
+)
+def test_auto_goes_by_the_training_images(
+    folder_of: Callable[..., Path],
+    sizes: Sequence[tuple[int, int]],
+    expected: tuple[int, int],
+) -> None:
+    recipe = make_recipe("compact", overrides={"training": {"seed": 7}})
+
+    fixed = with_image_size(recipe, folder_of(*sizes))
+
+    assert fixed_image_size(fixed) == expected
+    assert recipe.network.image_size == "auto"
+    network = recipe.network.model_copy(update={"image_size": expected})
+    assert fixed == recipe.model_copy(update={"network": network})
+
+
+def test_auto_reads_the_training_images_of_a_category_alone(
+    folder_of: Callable[..., Path],
+) -> None:
+    root = folder_of((30, 60))
+    for folder in ("train/good", "test/good", "test/bad"):
+        (root / folder).mkdir(parents=True)
+    Image.new("RGB", (30, 45)).save(root / "test/good/a.png")
+    Image.new("RGB", (30, 45)).save(root / "test/bad/a.png")
+    (root / "000.png").rename(root / "train/good/a.png")
+
+    assert fixed_image_size(with_image_size(make_recipe("compact"), root)) == (256, 512)
+
+
+def test_auto_takes_photographs_as_they_are_seen(tmp_path: Path) -> None:
+    lying = Image.new("RGB", (90, 60))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    lying.save(tmp_path / "a.jpg", exif=exif)
+
+    assert fixed_image_size(with_image_size(make_recipe("compact"), tmp_path)) == (384, 256)
+
+
+def test_a_stated_size_stays_and_reads_no_image(tmp_path: Path) -> None:
+    recipe = make_recipe("compact", overrides={"network": {"image_size": (64, 96)}})
+
+    assert with_image_size(recipe, tmp_path / "nowhere") is recipe
+
+
+def test_unreadable_images_have_no_say_in_the_size(folder_of: Callable[..., Path]) -> None:
+    root = folder_of((90, 60), (90, 60))
+    (root / "empty.png").touch()
+    (root / "text.png").write_text("no image")
+    (root / "cut.png").write_bytes((root / "000.png").read_bytes()[:20])
+    Image.new("RGB", (3, 300)).save(root / "thin.png")
+
+    assert fixed_image_size(with_image_size(make_recipe("compact"), root)) == (384, 256)
+
+
+def test_where_nothing_can_be_read_the_size_is_square_and_decoding_says_so(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "empty.png").touch()
+
+    recipe = with_image_size(make_recipe("compact"), tmp_path)
+
+    assert fixed_image_size(recipe) == (256, 256)
+    with pytest.raises(DatasetError, match=r"empty\.png"):
+        read_run_images(tmp_path, recipe)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "."])
+def test_without_images_there_is_no_size(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DatasetError):
+        with_image_size(make_recipe("compact"), tmp_path / name)
+
+
+def test_images_are_read_once_the_size_is_known(folder_of: Callable[..., Path]) -> None:
+    root = folder_of((90, 60), (90, 60), (90, 60))
+    recipe = make_recipe("compact", overrides={"simulation": {"textures": str(root)}})
+    with pytest.raises(RecipeError, match="auto"):
+        read_run_images(root, recipe)
+
+    images = read_run_images(root, with_image_size(recipe, root))
+
+    assert images.training.shape == (2, 3, 384, 256)
+    assert images.held_out.shape == (1, 384, 256, 3)
+    # `varied` cuts windows from its textures, which therefore need no proportions of the images.
+    assert images.textures.shape == (3, 3, 256, 256)
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "wanted"),
+    [(10, 0.0, 0), (10, 0.1, 1), (3, 0.1, 1), (100, 0.254, 25), (5, 0.99, 4), (1, 0.5, 0)],
+)
+def test_images_are_held_out_once_each(count: int, share: float, wanted: int) -> None:
+    held_out, kept = split_held_out(count, share, seed=3)
+
+    assert len(held_out) == wanted
+    assert sorted([*held_out, *kept]) == list(range(count))
+    assert list(held_out) == sorted(held_out)
+    assert list(kept) == sorted(kept)
+
+
+def test_the_seed_decides_which_are_held_out() -> None:
+    first, again, other = (split_held_out(200, 0.3, seed)[0] for seed in (1, 1, 2))
+
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
