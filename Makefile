@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= draem-demo
 
-.PHONY: demo test slow check bench hooks clean
+.PHONY: demo test slow check bench warm-start hooks clean
 
 $(VENV)/.train: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,7 +32,10 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/time_to_quality.py
+
+warm-start: $(VENV)/.train
+	$(BIN)/python pretraining/pretrain.py
 
 hooks: $(VENV)/.dev
 	$(BIN)/pre-commit install
