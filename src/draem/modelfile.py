@@ -65,6 +65,7 @@ class ModelCard(_Card):
         shape: `published` or `compact`; see `draem.networks.model.Draem`.
         image_size: Height and width that images are resized to.
         interpolation: How they are resized.
+        smoothing: Side of the score's mean filter at 256 pixels, in proportion at other sizes.
         recipe: The training recipe as it was used; empty for an imported checkpoint.
         calibration: The threshold, where there is one.
         training_set: Size and fingerprint of the training set, where known.
@@ -80,6 +81,7 @@ class ModelCard(_Card):
     shape: Literal["published", "compact"] = "published"
     image_size: tuple[int, int]
     interpolation: Literal["bilinear", "area"] = "bilinear"
+    smoothing: int = Field(21, ge=1, le=127)
     recipe: dict[str, Any] = Field(default_factory=dict)
     calibration: Calibration | None = None
     training_set: TrainingSet | None = None

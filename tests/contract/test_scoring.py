@@ -90,6 +90,17 @@ def test_smoothing_is_a_mean_filter_with_zeros_beyond_the_border(
     assert torch_scoring.anomaly_scores(tensor).item() == pytest.approx(expected.max(), abs=1e-6)
 
 
+@pytest.mark.parametrize(("smoothing", "side"), [(1, 1), (9, 9), (10, 9), (42, 41)])
+def test_a_model_may_have_a_filter_of_its_own(smoothing: int, side: int) -> None:
+    plane = np.random.default_rng(4).random((256, 320)).astype(np.float32)
+    expected = mean_filter(plane, side)
+    assert scoring.smoothing_size(256, 320, smoothing) == side
+    np.testing.assert_allclose(scoring.smooth(plane, smoothing), expected, rtol=0, atol=1e-6)
+    scores = torch_scoring.anomaly_scores(torch.from_numpy(plane)[None, None], smoothing)
+    assert scoring.anomaly_score(plane, smoothing) == pytest.approx(expected.max(), abs=1e-6)
+    assert scores.item() == pytest.approx(expected.max(), abs=1e-6)
+
+
 def test_a_part_of_a_larger_array_is_smoothed_by_itself() -> None:
     large = np.ones((64, 64), np.float32)
     large[16:48, 16:48] = 0.25

@@ -28,6 +28,7 @@ def command(
         "widths": f"{card.reconstructive_width} reconstructive, "
         f"{card.discriminative_width} discriminative",
         "image size": f"{height}x{width} (height x width), {card.interpolation} resize",
+        "mean filter": f"{card.smoothing} at 256 pixels",
         "fingerprint": card.fingerprint,
     }
     if card.training_set:

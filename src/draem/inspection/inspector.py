@@ -127,14 +127,18 @@ class Inspector:
             anomaly_score=score,
             threshold=threshold,
             is_anomalous=None if threshold is None else score >= threshold,
-            regions=_regions(anomaly_map, score, level, size),
+            regions=_regions(anomaly_map, score, level, size, self.card.smoothing),
             anomaly_map=resize_map(anomaly_map, size),
             reconstruction=output.reconstructions[row],
         )
 
 
 def _regions(
-    anomaly_map: NDArray[np.float32], score: float, level: float, size: tuple[int, int]
+    anomaly_map: NDArray[np.float32],
+    score: float,
+    level: float,
+    size: tuple[int, int],
+    smoothing: int,
 ) -> tuple[Region, ...]:
     """Regions exactly where the score reaches the level.
 
@@ -143,7 +147,8 @@ def _regions(
     """
     if score < level:
         return ()
-    return find_regions(anomaly_map, min(level, anomaly_score(anomaly_map)), size)
+    reached = min(level, anomaly_score(anomaly_map, smoothing))
+    return find_regions(anomaly_map, reached, size, smoothing)
 
 
 def load(path: str | Path, *, device: str = "auto") -> Inspector:

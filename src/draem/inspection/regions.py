@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from draem.inspection.scoring import smooth, smoothing_size
+from draem.inspection.scoring import SMOOTHING_AT_256, smooth, smoothing_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,10 @@ class Region:
 
 
 def find_regions(
-    anomaly_map: NDArray[np.float32], threshold: float, image_size: tuple[int, int]
+    anomaly_map: NDArray[np.float32],
+    threshold: float,
+    image_size: tuple[int, int],
+    smoothing: int = SMOOTHING_AT_256,
 ) -> tuple[Region, ...]:
     """The regions that make an image anomalous.
 
@@ -40,14 +43,15 @@ def find_regions(
         anomaly_map: (height, width) float32 in [0, 1].
         threshold: The image threshold; compared with the map in float64, as the score is.
         image_size: Height and width of the original image, for boxes and areas.
+        smoothing: Side of the score's mean filter at 256 pixels.
 
     Returns:
         The regions, highest peak first.
     """
-    alarming = smooth(anomaly_map).astype(np.float64) >= threshold
+    alarming = smooth(anomaly_map, smoothing).astype(np.float64) >= threshold
     if not alarming.any():
         return ()
-    side = smoothing_size(*anomaly_map.shape)
+    side = smoothing_size(anomaly_map.shape[0], anomaly_map.shape[1], smoothing)
     reach = cv2.dilate(alarming.astype(np.uint8), np.ones((side, side), np.uint8))
     marked = (anomaly_map.astype(np.float64) >= threshold).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(marked, connectivity=8)

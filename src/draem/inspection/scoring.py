@@ -14,14 +14,19 @@ from numpy.typing import NDArray
 SMOOTHING_AT_256 = 21
 
 
-def smoothing_size(height: int, width: int) -> int:
-    """Side of the mean filter: 21 at 256 pixels, in proportion to the shorter side, odd.
+def smoothing_size(height: int, width: int, smoothing: int = SMOOTHING_AT_256) -> int:
+    """Side of the mean filter, in proportion to the shorter side of the map, odd.
+
+    Args:
+        height: Of the map.
+        width: Likewise.
+        smoothing: The side for maps whose shorter side is 256; 21 as published.
 
     Example:
         >>> smoothing_size(256, 256), smoothing_size(128, 512), smoothing_size(32, 32)
         (21, 11, 3)
     """
-    half = round((SMOOTHING_AT_256 * min(height, width) / 256 - 1) / 2)
+    half = round((smoothing * min(height, width) / 256 - 1) / 2)
     return 2 * max(0, half) + 1
 
 
@@ -42,21 +47,25 @@ def anomaly_maps(mask_logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(maps, dtype=np.float32)
 
 
-def smooth(anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
+def smooth(
+    anomaly_map: NDArray[np.float32], smoothing: int = SMOOTHING_AT_256
+) -> NDArray[np.float32]:
     """The mean-filtered map, zeros beyond the border.
 
     Args:
         anomaly_map: (height, width) float32 in [0, 1].
+        smoothing: Side of the filter at 256 pixels.
     """
-    side = smoothing_size(*anomaly_map.shape)
+    side = smoothing_size(anomaly_map.shape[0], anomaly_map.shape[1], smoothing)
     smoothed = cv2.boxFilter(anomaly_map, cv2.CV_32F, (side, side), borderType=cv2.BORDER_CONSTANT)
     return np.asarray(smoothed, dtype=np.float32)
 
 
-def anomaly_score(anomaly_map: NDArray[np.float32]) -> float:
+def anomaly_score(anomaly_map: NDArray[np.float32], smoothing: int = SMOOTHING_AT_256) -> float:
     """The image score: the maximum of the smoothed map, in [0, 1].
 
     Args:
         anomaly_map: (height, width) float32 in [0, 1].
+        smoothing: Side of the filter at 256 pixels.
     """
-    return float(smooth(anomaly_map).max())
+    return float(smooth(anomaly_map, smoothing).max())

@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from draem.errors import ModelFileError
 from draem.inspection.runtime import RuntimeOutput
+from draem.inspection.scoring import SMOOTHING_AT_256
 from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
 from draem.modelfile import ModelCard, read_model
 from draem.networks.devices import explained_memory, resolve_device
@@ -25,14 +26,18 @@ class TorchRuntime:
         model: The weights; folded and moved, the module that is passed stays usable elsewhere
             only as a copy.
         device: Where to run.
+        smoothing: Side of the score's mean filter at 256 pixels.
     """
 
-    def __init__(self, model: Draem, device: torch.device) -> None:
+    def __init__(
+        self, model: Draem, device: torch.device, smoothing: int = SMOOTHING_AT_256
+    ) -> None:
         model.eval().requires_grad_(False)
         fold_batch_norm(model)
         self._model = model.to(device)
         self._model = self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = device
+        self._smoothing = smoothing
 
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run a batch of (batch, height, width, 3) uint8 RGB images of the model's size."""
@@ -43,7 +48,7 @@ class TorchRuntime:
             pixels = pixels.permute(0, 3, 1, 2)  # (batch, 3, height, width)
             output = self._model(pixels.float() / 255)  # (batch, 3 and 2, height, width)
             maps = anomaly_maps(output.mask_logits)
-            scores = anomaly_scores(maps)
+            scores = anomaly_scores(maps, self._smoothing)
             restored = (output.reconstruction.clamp(0, 1) * 255).round().to(torch.uint8)
             return RuntimeOutput(
                 anomaly_maps=maps[:, 0].cpu().numpy(),
@@ -70,7 +75,7 @@ def load_torch_runtime(path: str | Path, device: str = "auto") -> tuple[ModelCar
         raise ModelFileError(
             "the weights do not fit the network that the file describes", path=path
         ) from error
-    return card, TorchRuntime(model, resolve_device(device))
+    return card, TorchRuntime(model, resolve_device(device), card.smoothing)
 
 
 def fold_batch_norm(model: nn.Module) -> None:

@@ -79,7 +79,7 @@ def check_devices(devices: int, recipe: Recipe, device: torch.device) -> None:
         raise InputError(
             "the CPU does not train in float16", hint="Choose the precision 32, bf16 or auto"
         )
-    height, width = _trained_size(recipe)
+    height, width = trained_size(recipe)
     if batch_size // devices * (height // SIZE_STEP) * (width // SIZE_STEP) < 2:
         raise InputError(
             "one 32x32 image a step is too little for batch normalisation",
@@ -94,7 +94,7 @@ def precision_of(name: str, device: torch.device) -> str:
     return _PRECISIONS["bf16" if multiplies_bf16(device) else "32"]
 
 
-def _trained_size(recipe: Recipe) -> tuple[int, int]:
+def trained_size(recipe: Recipe) -> tuple[int, int]:
     """What the network is trained on: whole images, or the windows of `varied`."""
     profile = simulation_profile(recipe)
     height, width = fixed_image_size(recipe)

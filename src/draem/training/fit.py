@@ -34,6 +34,7 @@ from draem.training.checks import (
     checked_checkpoint,
     is_helper_process,
     precision_of,
+    trained_size,
 )
 from draem.training.images import RunImages, read_run_images, with_image_size
 from draem.training.keeping import Checkpoints, Records, Stopper
@@ -246,8 +247,14 @@ class _Training:
             make_simulator(normal, simulator.textures, self._profile, simulator.seed),
             _VALIDATION_SAMPLES,
             self._weights,
+            self._window_smoothing(),
         )
         return Records(self._run, self._clock, validation, self._average, self._say)
+
+    def _window_smoothing(self) -> int:
+        """The filter that covers as many pixels of a window as it will of the whole image."""
+        whole, trained = fixed_image_size(self._recipe), trained_size(self._recipe)
+        return round(self._recipe.network.smoothing * min(whole) / min(trained))
 
     def _callbacks(self, trainer: Trainer, records: Records) -> list[Callback]:
         callbacks: list[Callback] = [
@@ -273,6 +280,7 @@ class _Training:
             shape=network.shape,
             image_size=fixed_image_size(self._recipe),
             interpolation=network.interpolation,
+            smoothing=network.smoothing,
             recipe=self._recipe.model_dump(mode="json", exclude_none=True),
             calibration=self._calibration(),
             training_set=TrainingSet(
@@ -291,7 +299,8 @@ class _Training:
         held_out = self._images.held_out
         if not len(held_out):
             return None
-        runtime = TorchRuntime(copy.deepcopy(self._average.network), self._device)
+        network, smoothing = copy.deepcopy(self._average.network), self._recipe.network.smoothing
+        runtime = TorchRuntime(network, self._device, smoothing)
         scores = [
             float(score)
             for start in range(0, len(held_out), 8)

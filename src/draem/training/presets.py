@@ -19,6 +19,7 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
             "shape": "compact",
             "image_size": "auto",
             "interpolation": "area",
+            "smoothing": 5,
         },
         "simulation": {"profile": "varied"},
         "training": {

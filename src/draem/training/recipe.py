@@ -116,7 +116,7 @@ def parse_image_size(text: str) -> tuple[int, int]:
         return int(parts[0]), int(parts[-1])
     raise RecipeError(
         "the image size cannot be understood",
-        expected="N or HxW in pixels, such as 256 or 256x320",
+        expected="auto, or N or HxW in pixels, such as 256 or 256x320",
         found=text,
     )
 

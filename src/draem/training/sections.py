@@ -25,9 +25,10 @@ class NetworkSection(Section):
             ablation without one.
         discriminative_width: Channels of the discriminative sub-network's first stage.
         shape: `published`, or `compact`: fewer operations, made for CPUs.
-        image_size: Height and width of the network's input, multiples of 32; or `auto`: 256 for
-            the shorter side of the training images, the longer one in proportion, at most 1024.
+        image_size: Height and width of the network's input, multiples of 32; or `auto`: the
+            proportions of the training images, their shorter side between 256 and 512.
         interpolation: `bilinear` as published, or `area`, which averages when it shrinks.
+        smoothing: Side of the score's mean filter at 256 pixels; 21 as published.
     """
 
     reconstructive_width: int = Field(128, ge=0, le=1024)
@@ -35,6 +36,7 @@ class NetworkSection(Section):
     shape: Literal["published", "compact"] = "published"
     image_size: tuple[int, int] | Literal["auto"] = (256, 256)
     interpolation: Literal["bilinear", "area"] = "bilinear"
+    smoothing: int = Field(21, ge=1, le=127)
 
 
 class SimulationSection(Section):
@@ -77,6 +79,15 @@ class SimulationSection(Section):
     layers: int | None = Field(None, ge=1, le=4)
     on_part: bool | None = None
     textures: str | None = None
+
+    @model_validator(mode="after")
+    def _of_this_profile(self) -> SimulationSection:
+        varied = ("crop", "flips", "zoom", "shapes", "fills", "layers", "on_part")
+        foreign = ("mask_shape",) if self.profile == "varied" else varied
+        stated = [key for key in foreign if getattr(self, key) is not None]
+        if stated:
+            raise ValueError(f"the profile `{self.profile}` has no `{stated[0]}`")
+        return self
 
     @field_validator("opacity", "threshold")
     @classmethod

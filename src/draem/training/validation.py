@@ -14,6 +14,7 @@ from draem.evaluation.histograms import PixelHistograms
 from draem.evaluation.metrics import image_auroc, pixel_ap, pixel_auroc
 from draem.imaging.colors import overlay
 from draem.imaging.sheet import picture_sheet
+from draem.inspection.scoring import SMOOTHING_AT_256
 from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
 from draem.networks.model import Draem
 from draem.simulation.sheet import to_pictures
@@ -32,15 +33,23 @@ class Validation:
         simulator: Over the held-out images; its profile decides the anomalies.
         samples: Simulated images, at most; each is also scored as it was before.
         loss_weights: As in training.
+        smoothing: Side of the score's mean filter at 256 pixels.
     """
 
-    def __init__(self, simulator: Simulator, samples: int, loss_weights: LossWeights) -> None:
+    def __init__(
+        self,
+        simulator: Simulator,
+        samples: int,
+        loss_weights: LossWeights,
+        smoothing: int = SMOOTHING_AT_256,
+    ) -> None:
         fixed = without_clean_samples(simulator, simulator.seed + _SEED_OFFSET)
         self._batches = [
             fixed.batch(step, min(_BATCH, samples - step * _BATCH))
             for step in range(-(-samples // _BATCH))
         ]
         self._loss_weights = loss_weights
+        self._smoothing = smoothing
 
     @torch.no_grad()
     def measure(self, network: Draem) -> dict[str, float]:
@@ -63,7 +72,8 @@ class Validation:
             for anomaly_map, mask in zip(maps[:, 0].cpu().numpy(), masks, strict=True):
                 pixels.update(anomaly_map, mask)
             clean = anomaly_maps(network(batch.normal_images).mask_logits)
-            scores += anomaly_scores(maps).tolist() + anomaly_scores(clean).tolist()
+            for scored in (maps, clean):
+                scores += anomaly_scores(scored, self._smoothing).tolist()
             labels += [int(mask.any()) for mask in masks] + [0] * len(masks)
         network.train(was_training)
         total, l2, ssim, focal = torch.stack(losses).mean(0).tolist()

@@ -59,6 +59,21 @@ def test_boxes_are_in_pixels_of_the_image_that_came(
     assert np.abs(np.array(region.box) - (60, 40, 60, 40)).max() <= 3
 
 
+def test_the_models_own_filter_decides_score_and_regions(
+    write_tiny_model: Callable[..., object], tmp_path: Path
+) -> None:
+    image = np.random.default_rng(5).integers(0, 256, (64, 64, 3), np.uint8)
+    found = {}
+    for smoothing in (21, 85):
+        path = tmp_path / f"{smoothing}.safetensors"
+        write_tiny_model(path, smoothing=smoothing, calibration=None)
+        found[smoothing] = load(path).inspect(image)
+        own = anomaly_score(found[smoothing].anomaly_map, smoothing)
+        assert found[smoothing].anomaly_score == pytest.approx(own, abs=1e-6)
+    assert found[85].anomaly_score < found[21].anomaly_score
+    np.testing.assert_array_equal(found[85].anomaly_map, found[21].anomaly_map)
+
+
 def test_a_score_at_the_threshold_is_anomalous(red_inspector: Callable[..., Inspector]) -> None:
     image = np.full((64, 64, 3), 51, np.uint8)
     score = red_inspector().inspect(image).anomaly_score

@@ -129,6 +129,14 @@ def test_pixels_that_touch_by_a_corner_are_one_region() -> None:
     assert len(find_regions(plane, 0.5, (64, 64))) == 2
 
 
+def test_a_filter_of_its_own_lets_a_small_defect_alarm() -> None:
+    plane = np.zeros((256, 256), np.float32)
+    plane[100:105, 50:55] = 1
+    assert find_regions(plane, 0.5, (256, 256)) == ()
+    (region,) = find_regions(plane, 0.5, (256, 256), 5)
+    assert region.box == (50, 100, 5, 5)
+
+
 def test_a_lone_bright_pixel_does_not_alarm_and_is_no_region_elsewhere() -> None:
     plane = np.zeros((64, 64), np.float32)
     plane[50, 50] = 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -369,3 +370,34 @@ def test_the_profile_takes_what_the_recipe_states_and_keeps_the_rest() -> None:
     assert (profile.layers, profile.clean_share) == (VARIED.layers, VARIED.clean_share)
     other = make_recipe("compact", overrides={"simulation": {"profile": "upstream"}})
     assert simulation_profile(other) == UPSTREAM
+
+
+@pytest.mark.parametrize(
+    ("profile", "key", "value"),
+    [
+        ("paper", "crop", 64),
+        ("upstream", "fills", [1, 0, 0, 0, 0]),
+        ("upstream", "on_part", False),
+        ("varied", "mask_shape", "rectangle"),
+    ],
+)
+def test_settings_of_another_profile_are_refused(profile: str, key: str, value: object) -> None:
+    with pytest.raises(RecipeError, match=f"the profile `{profile}` has no `{key}`"):
+        make_recipe("compact", overrides={"simulation": {"profile": profile, key: value}})
+
+
+def test_the_guides_recipe_is_the_preset() -> None:
+    guide = Path(__file__).parents[3] / "docs" / "guide.md"
+    text = guide.read_text(encoding="utf-8").split("## Recipes")[1]
+    block = text.split("```toml\n")[1].split("```")[0]
+    stated = tomllib.loads(block)
+
+    recipe = make_recipe("compact")
+
+    for section in ("network", "training"):
+        ours = getattr(recipe, section).model_dump(mode="json", exclude_none=True)
+        assert stated[section] == ours
+    profile = dataclasses.asdict(simulation_profile(recipe))
+    for key, value in stated["simulation"].items():
+        known = recipe.simulation.profile if key == "profile" else profile[key]
+        assert (list(known) if isinstance(known, tuple) else known) == value
