@@ -9,12 +9,19 @@ Source:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from draem.simulation.augment import UPSTREAM_OPERATIONS, AugmentationPlan, augment, draw_plan
+from draem.simulation.augment import (
+    UPSTREAM_OPERATIONS,
+    AugmentationPlan,
+    Operation,
+    augment,
+    draw_plan,
+)
 from draem.simulation.colors import color
 from draem.simulation.draws import take
 from draem.simulation.filters import box_blur
@@ -53,6 +60,8 @@ def draw_fills(
     textures: tuple[int, int, int],
     size: tuple[int, int],
     generator: torch.Generator,
+    operations: Sequence[Operation] = UPSTREAM_OPERATIONS,
+    operation_count: int = 3,
 ) -> Fills:
     """Draw one fill a row.
 
@@ -63,6 +72,8 @@ def draw_fills(
         textures: Number, height and width of the textures.
         size: Height and width of the windows in pixels.
         generator: On the CPU.
+        operations: What foreign textures are augmented with.
+        operation_count: How many of them a texture.
     """
     batch = len(seen.pictures)
 
@@ -105,14 +116,21 @@ def draw_fills(
     return Fills(
         kind=kind,
         texture=texture,
-        plan=draw_plan(UPSTREAM_OPERATIONS, batch, 3, generator),
+        plan=draw_plan(operations, batch, operation_count, generator),
         elsewhere=elsewhere,
         tone=brightness[:, None] + tint,
         relief=uniform(0, 1),
     )
 
 
-def fill(fills: Fills, normal: Tensor, pictures: Tensor, textures: Tensor, grey: Tensor) -> Tensor:
+def fill(
+    fills: Fills,
+    normal: Tensor,
+    pictures: Tensor,
+    textures: Tensor,
+    grey: Tensor,
+    operations: Sequence[Operation] = UPSTREAM_OPERATIONS,
+) -> Tensor:
     """What the anomalies show, as if they covered everything.
 
     Args:
@@ -121,6 +139,8 @@ def fill(fills: Fills, normal: Tensor, pictures: Tensor, textures: Tensor, grey:
         pictures: (pictures, 3, height, width) uint8, the normal images.
         textures: (textures, 3, height, width) uint8.
         grey: (batch,) bool on the CPU: where textures and tones must be without colour.
+        operations: Those that the fills were drawn with.
+        operations: Those that the fills were drawn with.
 
     Returns:
         (batch, 3, height, width) in [0, 1].
@@ -134,7 +154,7 @@ def fill(fills: Fills, normal: Tensor, pictures: Tensor, textures: Tensor, grey:
 
     if len(rows := of("texture")):
         source = (cut(textures, take(fills.texture, rows), size) * 255).round().to(torch.uint8)
-        source = augment(source, UPSTREAM_OPERATIONS, fills.plan.rows(rows))
+        source = augment(source, operations, fills.plan.rows(rows))
         if len(plain := grey[rows].nonzero()[:, 0].to(source.device)):
             colorless = torch.zeros(len(plain), device=source.device)
             source[plain] = color(source[plain], colorless)

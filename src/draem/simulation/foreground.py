@@ -18,7 +18,7 @@ COARSE = 8
 def find_foreground(images: Tensor) -> Tensor | None:
     """The part in every picture, where the pictures show it before a plain background.
 
-    A background is plain where at least 90 % of the picture's border lies within a tenth of the
+    A background is plain where more than 90 % of the picture's border lies within a tenth of the
     full range of the border's median colour; the part is what does not. It must fill between 1 %
     and 60 % of a picture, in at least 90 % of the pictures.
 
@@ -26,8 +26,8 @@ def find_foreground(images: Tensor) -> Tensor | None:
         images: (images, 3, height, width) uint8 RGB.
 
     Returns:
-        (images, 1, height, width) uint8, 255 on the part and up to 6 pixels around it; None where
-        there is no plain background.
+        (images, 1, height, width) uint8, 255 on the part and up to 6 pixels around it, and all over
+        a picture that is an exception; None where there is no plain background.
     """
     found = [_part(images[start : start + _CHUNK]) for start in range(0, len(images), _CHUNK)]
     plain = torch.cat([each[1] for each in found])
@@ -52,7 +52,12 @@ def place_weights(foreground: Tensor | None, images: Tensor) -> Tensor:
     even = torch.full((count, *cells), 1 / (cells[0] * cells[1]))
     if foreground is None:
         return even
-    share = functional.adaptive_avg_pool2d(foreground.float(), cells)[:, 0].cpu()
+    share = torch.cat(
+        [
+            functional.adaptive_avg_pool2d(part.float(), cells)[:, 0].cpu()
+            for part in torch.split(foreground, _CHUNK)
+        ]
+    )
     total = share.sum((1, 2), keepdim=True)
     return torch.where(total > 0, 0.9 * share / total.clamp(min=1e-6) + 0.1 * even, even)
 
@@ -72,4 +77,6 @@ def _part(images: Tensor) -> tuple[Tensor, Tensor]:
     part = (functional.avg_pool2d(away, 5, 1, 2) > _CONTRAST).float()
     share = part.mean((1, 2, 3))
     usable = plain & (share > _SHARES[0]) & (share < _SHARES[1])
-    return (functional.max_pool2d(part, 9, 1, 4) * 255).to(torch.uint8), usable
+    grown = functional.max_pool2d(part, 9, 1, 4)
+    grown = torch.where(usable[:, None, None, None], grown, 1.0)
+    return (grown * 255).to(torch.uint8), usable

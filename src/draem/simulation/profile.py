@@ -49,7 +49,7 @@ class SimulationProfile:
     finest_cells: int
     noise_degrees: float
     noise_zero_outside: bool
-    operations: ProfileName
+    operations: Literal["paper", "upstream"]
     operation_count: int
     clean_share: float
     grey_sources: bool = False

@@ -27,12 +27,11 @@ from draem.simulation.augment import (
 from draem.simulation.colors import color
 from draem.simulation.geometry import rotate
 from draem.simulation.perlin import perlin_field
-from draem.simulation.profile import ProfileName, SimulationProfile
+from draem.simulation.profile import SimulationProfile
 
-_OPERATIONS: dict[ProfileName, tuple[Operation, ...]] = {
+_OPERATIONS: dict[str, tuple[Operation, ...]] = {
     "paper": PAPER_OPERATIONS,
     "upstream": UPSTREAM_OPERATIONS,
-    "varied": UPSTREAM_OPERATIONS,
 }
 
 
@@ -119,7 +118,11 @@ class Simulator:
         self.textures = textures
         self.profile = profile
         self.seed = seed
-        self._grey = profile.grey_sources and is_grey(normal_images)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Learn from the normal images what the profile needs to know of them."""
+        self._grey = self.profile.grey_sources and is_grey(self.normal_images)
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -128,6 +131,8 @@ class Simulator:
 
     def to(self, device: torch.device | str) -> Simulator:
         """The same simulator with its pictures on another device."""
+        if self.normal_images.device == torch.device(device):
+            return self
         pictures = self.normal_images.to(device), self.textures.to(device)
         return type(self)(*pictures, self.profile, self.seed)
 
@@ -196,7 +201,7 @@ class Simulator:
         finest = int(math.log2(profile.finest_cells))
         rotated = uniform(0, 1) < profile.rotation_share
         return _Draws(
-            images=self._image_order(step, size),
+            images=self.image_order(step, size),
             textures=torch.randint(len(self.textures), (size,), generator=generator),
             rotation=uniform(-profile.rotation_degrees, profile.rotation_degrees) * rotated,
             cells=2.0 ** torch.randint(finest + 1, (size, 2), generator=generator),
@@ -210,8 +215,11 @@ class Simulator:
             rectangles=torch.rand(size, _RECTANGLES, 5, generator=generator),
         )
 
-    def _image_order(self, step: int, size: int) -> Tensor:
-        """Every image once before any comes twice, in a new order each time round."""
+    def image_order(self, step: int, size: int) -> Tensor:
+        """Which normal image each sample of a batch shows, (size,).
+
+        Every image comes once before any comes twice, in a new order each time round.
+        """
         count = len(self.normal_images)
         places = range(step * size, (step + 1) * size)
         orders = {
@@ -267,15 +275,18 @@ def are_grey(images: Tensor) -> Tensor:
     Returns:
         (images,) bool on the CPU.
     """
-    return torch.cat([_color_spread(part) < _GREY_SPREAD for part in torch.split(images, 64)]).cpu()
+    return (_color_spread(images) < _GREY_SPREAD).cpu()
 
 
 def _color_spread(images: Tensor) -> Tensor:
     """How far apart the channels are in each picture, in levels, (images,)."""
-    red, green, blue = images.unbind(1)
-    spread = torch.maximum(torch.maximum(red, green), blue)
-    spread = spread - torch.minimum(torch.minimum(red, green), blue)
-    return spread.float().mean((1, 2))
+    spreads = []
+    for part in torch.split(images, 64):  # a float copy of everything would be too large
+        red, green, blue = part.unbind(1)
+        spread = torch.maximum(torch.maximum(red, green), blue)
+        spread = spread - torch.minimum(torch.minimum(red, green), blue)
+        spreads.append(spread.float().mean((1, 2)))
+    return torch.cat(spreads)
 
 
 def uniform_angles(batch: int, finest_cells: int, generator: torch.Generator) -> Tensor:

@@ -23,6 +23,8 @@ from draem.simulation.windows import Windows, cut, locate
 
 _VISIBLE = 0.02
 """Changes below this share of the full range, averaged over 3x3 pixels, are not anomalies."""
+_STANDS_OUT = 0.08
+"""Moved pixels count only where the mean over 7x7 pixels changes by more of the full range."""
 _INSIDE = 0.4
 """A pixel that belongs to a shape by this share or more is marked."""
 _ON_PART_SHARE = 0.85
@@ -64,10 +66,8 @@ class VariedSimulator(Simulator):
 
     same_size = False
 
-    def __init__(
-        self, normal_images: Tensor, textures: Tensor, profile: SimulationProfile, seed: int = 0
-    ) -> None:
-        super().__init__(normal_images, textures, profile, seed)
+    def _prepare(self) -> None:
+        normal_images, profile = self.normal_images, self.profile
         height, width = normal_images.shape[2:]
         crop = profile.crop or max(height, width)
         self.size = min(crop, height), min(crop, width)
@@ -115,7 +115,10 @@ class VariedSimulator(Simulator):
         if part is not None:
             on_part = layer.on_part.to(device)[:, None, None, None]
             weight = torch.where(on_part, weight * part, weight)
-        filled = fill(layer.fills, images, self.normal_images, self.textures, grey)
+        filled = fill(layer.fills, images, self.normal_images, self.textures, grey, self.operations)
+        moved = torch.isin(layer.fills.kind, torch.tensor([FILLS.index(n) for n in FILLS[1:3]]))
+        if len(rows := moved.nonzero()[:, 0].to(device)):
+            weight[rows] *= stands_out(images[rows], filled[rows])
         # A tone or a smear that is faint already would hardly be seen at a low opacity.
         own = torch.isin(layer.fills.kind, torch.tensor([FILLS.index(n) for n in FILLS[3:]]))
         opacity = torch.where(own, 1.0, layer.opacity).to(device)
@@ -134,7 +137,7 @@ class VariedSimulator(Simulator):
         def uniform(low: float, high: float) -> Tensor:
             return low + (high - low) * torch.rand(size, generator=generator)
 
-        pictures = self._image_order(step, size)
+        pictures = self.image_order(step, size)
         count, _, height, width = self.normal_images.shape
         cell = torch.multinomial(self._places[pictures], 1, generator=generator)[:, 0]
         cells = -(-height // COARSE), -(-width // COARSE)
@@ -151,13 +154,15 @@ class VariedSimulator(Simulator):
             mirrored=(uniform(0, 1) < 0.5) & profile.flips,
         )
         clean = uniform(0, 1) < profile.clean_share
-        place = locate(windows, rows, columns, self.size)
+        # Turned or enlarged, a window may have lost sight of the place.
+        row, column = locate(windows, rows, columns, self.size)
+        row, column = row.clamp(0, self.size[0] - 1), column.clamp(0, self.size[1] - 1)
         layers = []
         for number in range(profile.layers):
             layers.append(
                 _Layer(
                     shapes=draw_shapes(
-                        profile.shapes, *place, profile.threshold, self.size, generator
+                        profile.shapes, row, column, profile.threshold, self.size, generator
                     ),
                     fills=draw_fills(
                         profile.fills,
@@ -166,19 +171,38 @@ class VariedSimulator(Simulator):
                         (len(self.textures), self.textures.shape[2], self.textures.shape[3]),
                         self.size,
                         generator,
+                        self.operations,
+                        profile.operation_count,
                     ),
                     opacity=uniform(*profile.opacity),
                     absent=clean | (uniform(0, 1) < 0.5) if number else clean,
                     on_part=uniform(0, 1) < _ON_PART_SHARE,
                 )
             )
-            place = uniform(0, self.size[0]), uniform(0, self.size[1])
+            row, column = uniform(0, self.size[0]), uniform(0, self.size[1])
         return _Draws(windows, tuple(layers))
 
     def _centre(self, wanted: Tensor, side: int, axis: int) -> Tensor:
         """The nearest centre for which the window lies within the picture, on whole pixels."""
         half = (self.size[axis] - 1) / 2
         return (wanted.clamp(half, side - 1 - half) - half).round() + half
+
+
+def stands_out(images: Tensor, filled: Tensor) -> Tensor:
+    """Where the product's own pixels, moved here, look different from what they cover.
+
+    On grain every pixel changes when grain is moved, and yet nobody could tell: marking that would
+    teach the network to suspect the grain. So it is local means that must differ.
+
+    Args:
+        images: (batch, 3, height, width) in [0, 1].
+        filled: Likewise.
+
+    Returns:
+        (batch, 1, height, width), 0 or 1; 1 also two pixels around such places.
+    """
+    change = box_blur(filled - images, 7).abs().mean(1, keepdim=True)
+    return dilate((change > _STANDS_OUT).float(), 5)
 
 
 def visible(normal: Tensor, simulated: Tensor) -> Tensor:

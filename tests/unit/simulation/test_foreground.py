@@ -165,3 +165,15 @@ def test_weights_sum_to_one_where_cells_do_not_divide_the_picture() -> None:
     weights = place_weights(foreground, images)
     assert weights.shape == (3, 6, 8)
     torch.testing.assert_close(weights.sum((1, 2)), torch.ones(3))
+
+
+def test_an_exception_among_plain_pictures_is_part_all_over() -> None:
+    images = torch.full((20, 3, 64, 64), 30, dtype=torch.uint8)
+    images[:, :, 24:40, 24:40] = 200
+    images[7] = torch.randint(0, 256, (3, 64, 64), generator=torch.Generator().manual_seed(0))
+
+    found = find_foreground(images)
+
+    assert found is not None
+    assert bool((found[7] == 255).all())
+    assert 0 < float((found[0] == 255).float().mean()) < 0.3
