@@ -23,8 +23,8 @@ from draem.training.recipe import fixed_image_size
 from draem.training.sections import Recipe
 
 _HELD_OUT_STREAM = 1
-AUTO_SIDES = (256, 1024)
-"""What `auto` makes of the shorter side, and at most of the longer one."""
+AUTO_SIDES = (256, 512, 2048)
+"""What `auto` makes of the shorter side, at least and at most, and at most of the longer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ def read_run_images(
 def with_image_size(recipe: Recipe, data: str | Path) -> Recipe:
     """The recipe with the image size that `auto` means for these images.
 
-    The shorter side becomes 256 pixels; the longer one keeps the proportion that is the median of
-    the images', in multiples of 32, and ends at 1024.
+    The shorter side stays as it is between 256 and 512 pixels; the longer one keeps the proportion
+    and ends at 2048. Both are medians of the images', in multiples of 32.
 
     Args:
         recipe: Returned as it is where it states a size.
@@ -113,20 +113,26 @@ def with_image_size(recipe: Recipe, data: str | Path) -> Recipe:
         with contextlib.suppress(ImageError):
             sizes.append(read_size(path))
     ratio = float(np.median([height / width for height, width in sizes])) if sizes else 1.0
-    network = recipe.network.model_copy(update={"image_size": auto_image_size(ratio)})
+    shorter = float(np.median([min(size) for size in sizes])) if sizes else 1.0
+    network = recipe.network.model_copy(update={"image_size": auto_image_size(ratio, shorter)})
     return recipe.model_copy(update={"network": network})
 
 
-def auto_image_size(ratio: float) -> tuple[int, int]:
+def auto_image_size(ratio: float, shorter: float) -> tuple[int, int]:
     """Height and width that suit images so many times as high as wide.
 
+    Args:
+        ratio: Height by width.
+        shorter: The images' shorter side in pixels.
+
     Example:
-        >>> auto_image_size(1.0), auto_image_size(2.5), auto_image_size(0.1)
-        ((256, 256), (640, 256), (256, 1024))
+        >>> auto_image_size(1.0, 900), auto_image_size(2.5, 500), auto_image_size(0.1, 200)
+        ((512, 512), (1280, 512), (256, 2048))
     """
-    shorter, longest = AUTO_SIDES
-    longer = min(longest, SIZE_STEP * round(shorter * max(ratio, 1 / ratio) / SIZE_STEP))
-    return (longer, shorter) if ratio >= 1 else (shorter, longer)
+    least, most, longest = AUTO_SIDES
+    side = SIZE_STEP * round(min(max(shorter, least), most) / SIZE_STEP)
+    longer = min(longest, SIZE_STEP * round(side * max(ratio, 1 / ratio) / SIZE_STEP))
+    return (longer, side) if ratio >= 1 else (side, longer)
 
 
 def split_held_out(

@@ -41,20 +41,30 @@ def folder_of(tmp_path: Path) -> Callable[..., Path]:
         (3 / 4, (256, 352)),
         (2.0, (512, 256)),
         (0.5, (256, 512)),
-        (4.0, (1024, 256)),
-        (100.0, (1024, 256)),
-        (0.001, (256, 1024)),
+        (8.0, (2048, 256)),
+        (100.0, (2048, 256)),
+        (0.001, (256, 2048)),
     ],
 )
 def test_auto_keeps_the_proportions_in_multiples_of_32(ratio: float, size: tuple[int, int]) -> None:
-    assert auto_image_size(ratio) == size
+    assert auto_image_size(ratio, 100) == size
 
 
-def test_auto_sizes_always_suit_the_network() -> None:
+@pytest.mark.parametrize(
+    ("shorter", "side"),
+    [(1, 256), (256, 256), (270, 256), (290, 288), (500, 512), (512, 512), (4000, 512)],
+)
+def test_auto_keeps_the_shorter_side_within_limits(shorter: float, side: int) -> None:
+    assert auto_image_size(1.0, shorter) == (side, side)
+    assert auto_image_size(2.0, shorter) == (2 * side, side)
+
+
+@pytest.mark.parametrize("shorter", [100, 333, 800])
+def test_auto_sizes_always_suit_the_network(shorter: int) -> None:
     for ratio in np.geomspace(0.05, 20, 301):
-        height, width = auto_image_size(float(ratio))
-        assert min(height, width) == 256
-        assert max(height, width) <= 1024
+        height, width = auto_image_size(float(ratio), shorter)
+        assert 256 <= min(height, width) <= 512
+        assert max(height, width) <= 2048
         assert height % 32 == width % 32 == 0
         if 1 / 4 < ratio < 4:
             assert (height / width) / ratio == pytest.approx(1, abs=16 / 256)
@@ -68,8 +78,9 @@ def test_auto_sizes_always_suit_the_network() -> None:
         ([(40, 40)], (256, 256)),
         # The median: one odd image among many does not count.
         ([(60, 90), (60, 90), (300, 20)], (256, 384)),
-        # Their sizes in pixels do not count either.
+        # Nor does one large image.
         ([(400, 800), (20, 40), (50, 100)], (256, 512)),
+        ([(300, 500), (320, 600), (310, 460)], (320, 544)),
     ],
 )
 def test_auto_goes_by_the_training_images(
