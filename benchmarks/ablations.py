@@ -2,9 +2,10 @@
 
     python benchmarks/ablations.py [CATEGORY] [--minutes 3] [--seeds 0] [--preset compact]
 
-Trains once a case and seed, from scratch and with the profile `paper`, so that nothing but the
-case differs; the network, its input and the optimiser are the preset's. Without a category it
-renders the demo's product. Leave the machine alone meanwhile.
+Trains once a case and seed, from scratch, with the profile `paper` but for its rotation, at 128x128
+unless --image-size says otherwise, so that nothing but the case differs; the network and the
+optimiser are the preset's. Without a category it renders the demo's product. Leave the machine
+alone meanwhile.
 """
 
 from __future__ import annotations

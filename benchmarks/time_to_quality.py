@@ -27,7 +27,7 @@ from draem.evaluation.evaluate import evaluate
 from machine import RESULTS, machine, write_result
 
 COLUMNS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro_0.30")
-KEY = ("category", "preset", "init", "minutes", "epochs", "seed")
+KEY = ("category", "preset", "changes", "init", "minutes", "epochs", "seed")
 
 Run = dict[str, Any]
 
@@ -46,6 +46,7 @@ def main() -> None:
             case = {
                 "category": category.name,
                 "preset": arguments.preset,
+                "changes": _changes(arguments),
                 "init": init,
                 "minutes": minutes,
                 "epochs": arguments.epochs,
@@ -54,9 +55,10 @@ def main() -> None:
             if any(all(run[key] == case[key] for key in KEY) for run in runs):
                 continue
             place = arguments.runs or folder
-            out = place / f"{category.name}-{init}-{minutes or arguments.epochs}-{seed}"
+            length = f"{arguments.preset}-{init}-{minutes or arguments.epochs}"
+            out = place / f"{category.name}-{length}-{seed}"
             runs.append(case | _measure(category, case, out, arguments))
-            _write(arguments.name, arguments.device, runs)
+            write_result(arguments.name, {"benchmark": "time_to_quality", "runs": runs})
             print(_line(runs[-1:]), flush=True)
     _print_table(runs)
     print(_plot(arguments.name, runs))
@@ -73,12 +75,14 @@ def _measure(category: Path, case: Run, out: Path, arguments: argparse.Namespace
             "training": {**length, "seed": case["seed"], "init": case["init"]},
         },
     )
-    result = draem.train(category, out, recipe, device=arguments.device)
+    resume = (out / "recipe.toml").exists()
+    result = draem.train(category, out, recipe, resume=resume, device=arguments.device)
     started = time.perf_counter()
     half = evaluate(result.model, category, device=arguments.device)
     seconds = time.perf_counter() - started
     upstream = evaluate(result.model, category, mask_rule="upstream", device=arguments.device)
     return {
+        "machine": machine(arguments.device),
         "steps": result.steps,
         "training_seconds": round(result.seconds, 1),
         "evaluation_seconds": round(seconds, 1),
@@ -98,16 +102,22 @@ def _earlier(name: str) -> list[Run]:
     return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
 
 
-def _write(name: str, device: str, runs: list[Run]) -> None:
-    facts = {"benchmark": "time_to_quality", "machine": machine(device), "runs": runs}
-    write_result(name, facts)
+def _changes(arguments: argparse.Namespace) -> str:
+    """What was asked for beside the preset, in words."""
+    asked = {
+        "recipe": arguments.recipe and arguments.recipe.name,
+        "image size": arguments.image_size and "x".join(map(str, arguments.image_size)),
+        "textures": arguments.textures and Path(arguments.textures).name,
+    }
+    return ", ".join(f"{name} {value}" for name, value in asked.items() if value)
 
 
 def _groups(runs: list[Run]) -> list[list[Run]]:
     """Runs that differ by their seed alone, in order of length."""
 
     def key(run: Run) -> tuple[Any, ...]:
-        return tuple((run[name] is None, run[name]) for name in KEY[:-1])
+        names = tuple(run[name] for name in ("category", "preset", "changes", "init"))
+        return *names, run["minutes"] or 0, run["epochs"] or 0
 
     ordered = sorted(runs, key=key)
     return [list(group) for _, group in itertools.groupby(ordered, key=key)]

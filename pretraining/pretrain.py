@@ -1,6 +1,6 @@
 """Make the warm start that comes with draem: train `compact` on made-up products.
 
-    python pretraining/pretrain.py [--minutes 45] [--pictures 4000] [--seed 0] [--out FILE]
+    python pretraining/pretrain.py [--steps 4663] [--pictures 4000] [--seed 0] [--out FILE]
 
 Renders the pictures into a folder, trains on them from scratch with the profile `varied`, and
 writes the weights in float16. The same seed and number of steps give the same weights on the same
@@ -38,7 +38,10 @@ def main() -> None:
         if not pictures.exists():
             pictures.mkdir(parents=True)
             _render_all(pictures, arguments.pictures, console)
-        length = {"steps": arguments.steps} if arguments.steps else {"minutes": arguments.minutes}
+        length = {
+            "steps": None if arguments.minutes else arguments.steps,
+            "minutes": arguments.minutes,
+        }
         recipe = draem.make_recipe(
             "compact",
             overrides={
@@ -94,8 +97,8 @@ def _studio() -> Studio:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=45)
-    parser.add_argument("--steps", type=int, help="length in steps instead of minutes")
+    parser.add_argument("--steps", type=int, default=4663)
+    parser.add_argument("--minutes", type=float, help="length in minutes instead of steps")
     parser.add_argument("--pictures", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, help="keep the pictures here, or take these")
