@@ -15,6 +15,7 @@ from draem.simulation.simulator import (
     Simulator,
     are_grey,
     is_grey,
+    rectangles,
     seeded_generator,
     uniform_angles,
 )
@@ -382,3 +383,37 @@ def test_many_pictures_are_told_as_they_are_alone() -> None:
     expected = [number % 7 == 0 for number in range(150)]
     assert are_grey(images).tolist() == expected
     assert [bool(are_grey(image[None])) for image in images] == expected
+
+
+def test_rectangles_take_the_place_of_noise() -> None:
+    made = simulator(replace(PAPER, mask_shape="rectangle", rotation_share=0), (32, 48))
+
+    masks = made.batch(0, 64).anomaly_mask[:, 0]
+
+    assert bool(masks.flatten(1).any(1).all())
+    for mask in masks:
+        # Any union of boxes: within each row the marked runs start and end where boxes do.
+        assert len({tuple(row.tolist()) for row in mask}) <= 7
+    one = next(mask for mask in masks if len({tuple(row.tolist()) for row in mask}) == 2)
+    rows, columns = one.any(1).nonzero()[:, 0], one.any(0).nonzero()[:, 0]
+    box = one[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    assert bool((box == 1).all())
+
+
+def test_a_rectangle_covers_what_it_was_drawn_to() -> None:
+    draws = torch.zeros(1, 3, 5)
+    draws[0, 0] = torch.tensor([0.5, 0.0, 0.0, 0.999, 0.9])  # 0.21 high, 0.02 wide, top right
+    draws[0, 1:, 4] = 0.9  # not there
+
+    marked = rectangles((100, 50), draws)[0]
+
+    expected = torch.zeros(100, 50, dtype=torch.bool)
+    expected[:21, 49:] = True
+    assert torch.equal(marked, expected)
+
+
+def test_the_other_draws_are_what_they_would_be_without_rectangles() -> None:
+    perlin, boxes = (simulator(replace(PAPER, mask_shape=s)) for s in ("perlin", "rectangle"))
+
+    assert torch.equal(perlin.batch(1, 6).normal_images, boxes.batch(1, 6).normal_images)
+    assert torch.equal(perlin.batch(1, 6).opacity, boxes.batch(1, 6).opacity)
