@@ -32,7 +32,8 @@ def command(
         "compact",
         overrides={
             "network": {"image_size": IMAGE_SIZE},
-            "training": {"minutes": minutes, "seed": seed},
+            # In three minutes twice as many steps of half the size teach more.
+            "training": {"minutes": minutes, "batch_size": 8, "seed": seed},
         },
     )
     resolve_device(device)
