@@ -8,6 +8,7 @@ Source:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -62,13 +63,18 @@ class Encoder(nn.Module):
 
     def forward(self, features: Tensor) -> list[Tensor]:
         """The features after every stage, the finest first, each half the size of the last."""
-        levels: list[Tensor] = []
-        for stage in self.stages:
-            if levels:
-                features = nn.functional.max_pool2d(features, 2)
-            features = stage(features)
-            levels.append(features)
-        return levels
+        return descend(self.stages, features)
+
+
+def descend(stages: Iterable[nn.Module], features: Tensor) -> list[Tensor]:
+    """The features after every stage, with 2x2 max pooling between them, the finest first."""
+    levels: list[Tensor] = []
+    for stage in stages:
+        if levels:
+            features = nn.functional.max_pool2d(features, 2)
+        features = stage(features)
+        levels.append(features)
+    return levels
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:

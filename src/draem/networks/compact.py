@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from draem.networks.blocks import conv_stage, conv_unit
+from draem.networks.blocks import conv_stage, conv_unit, descend
 
 
 class CompactReconstructive(nn.Module):
@@ -82,12 +82,8 @@ class CompactDiscriminative(nn.Module):
         """Two (batch, 3, height, width) to (batch, 2, height, width) logits; sides by 32."""
         joined = torch.cat((reconstruction, images), dim=1)  # (batch, 6, height, width)
         features = nn.functional.pixel_unshuffle(joined, 2)  # (batch, 24, height / 2, width / 2)
-        levels: list[Tensor] = []
-        for stage in self.stages:
-            if levels:
-                features = nn.functional.max_pool2d(features, 2)
-            features = stage(features)
-            levels.append(features)
+        levels = descend(self.stages, features)
+        features = levels[-1]
         for level in reversed(range(len(self.merges))):
             narrow = self.narrowings[level](features)
             enlarged = nn.functional.interpolate(narrow, scale_factor=2, mode="nearest")

@@ -118,13 +118,6 @@ class AugmentationPlan:
     choices: Tensor
     parameters: tuple[tuple[Tensor, ...], ...]
 
-    def rows(self, rows: Tensor) -> AugmentationPlan:
-        """The plan of some of the pictures."""
-        return AugmentationPlan(
-            self.choices[rows],
-            tuple(tuple(drawn[rows] for drawn in place) for place in self.parameters),
-        )
-
 
 def draw_plan(
     operations: Sequence[Operation], batch: int, count: int, generator: torch.Generator

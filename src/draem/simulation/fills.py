@@ -123,6 +123,12 @@ def draw_fills(
     )
 
 
+def made_of(fills: Fills, *names: str) -> Tensor:
+    """Which rows are filled with any of these of `FILLS`, (batch,) bool."""
+    wanted = torch.tensor([FILLS.index(name) for name in names])
+    return torch.isin(fills.kind, wanted)
+
+
 def fill(
     fills: Fills,
     normal: Tensor,
@@ -140,7 +146,6 @@ def fill(
         textures: (textures, 3, height, width) uint8.
         grey: (batch,) bool on the CPU: where textures and tones must be without colour.
         operations: Those that the fills were drawn with.
-        operations: Those that the fills were drawn with.
 
     Returns:
         (batch, 3, height, width) in [0, 1].
@@ -149,12 +154,11 @@ def fill(
     filled = normal.clone()
 
     def of(*names: str) -> Tensor:
-        wanted = torch.tensor([FILLS.index(name) for name in names])
-        return torch.isin(fills.kind, wanted).nonzero()[:, 0]
+        return made_of(fills, *names).nonzero()[:, 0]
 
     if len(rows := of("texture")):
         source = (cut(textures, take(fills.texture, rows), size) * 255).round().to(torch.uint8)
-        source = augment(source, operations, fills.plan.rows(rows))
+        source = augment(source, operations, take(fills.plan, rows))
         if len(plain := grey[rows].nonzero()[:, 0].to(source.device)):
             colorless = torch.zeros(len(plain), device=source.device)
             source[plain] = color(source[plain], colorless)

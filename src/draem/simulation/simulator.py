@@ -8,7 +8,7 @@ Source:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from draem.simulation.augment import (
     draw_plan,
 )
 from draem.simulation.colors import color
+from draem.simulation.draws import take
 from draem.simulation.geometry import rotate
 from draem.simulation.perlin import perlin_field
 from draem.simulation.profile import SimulationProfile
@@ -70,10 +71,6 @@ class _Draws:
     clean: Tensor
     plan: AugmentationPlan
     rectangles: Tensor
-
-    def rows(self, rows: Tensor) -> _Draws:
-        drawn = {name: getattr(self, name)[rows] for name in self.__slots__ if name != "plan"}
-        return replace(self, plan=self.plan.rows(rows), **drawn)
 
 
 class Simulator:
@@ -149,7 +146,7 @@ class Simulator:
             The batch, on the device of the normal images.
         """
         rows = torch.arange(rank, size, world)
-        draws = self._draw(step, size).rows(rows)
+        draws = take(self._draw(step, size), rows)
         device = self.normal_images.device
         normal = self.normal_images[draws.images.to(device)]
         turned = draws.rotation != 0

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from draem.simulation.draws import move, take
-from draem.simulation.fills import FILLS, Fills, draw_fills, fill
+from draem.simulation.fills import Fills, draw_fills, fill, made_of
 from draem.simulation.filters import box_blur, dilate
 from draem.simulation.foreground import COARSE, find_foreground, place_weights
 from draem.simulation.profile import SimulationProfile
@@ -116,11 +116,11 @@ class VariedSimulator(Simulator):
             on_part = layer.on_part.to(device)[:, None, None, None]
             weight = torch.where(on_part, weight * part, weight)
         filled = fill(layer.fills, images, self.normal_images, self.textures, grey, self.operations)
-        moved = torch.isin(layer.fills.kind, torch.tensor([FILLS.index(n) for n in FILLS[1:3]]))
+        moved = made_of(layer.fills, "other", "displaced")
         if len(rows := moved.nonzero()[:, 0].to(device)):
             weight[rows] *= stands_out(images[rows], filled[rows])
         # A tone or a smear that is faint already would hardly be seen at a low opacity.
-        own = torch.isin(layer.fills.kind, torch.tensor([FILLS.index(n) for n in FILLS[3:]]))
+        own = made_of(layer.fills, "tone", "smear")
         opacity = torch.where(own, 1.0, layer.opacity).to(device)
         return torch.lerp(images, filled, opacity[:, None, None, None] * weight), weight
 

@@ -18,6 +18,7 @@ from draem.simulation.augment import (
     augment,
     draw_plan,
 )
+from draem.simulation.draws import take
 
 Pixels = npt.NDArray[np.uint8]
 OPERATIONS = {"paper": PAPER_OPERATIONS, "upstream": UPSTREAM_OPERATIONS}
@@ -139,7 +140,7 @@ def test_pending_tables_equal_operations_one_at_a_time(profile: str, batch: Tens
     assert augmented.dtype == torch.uint8
     for number in range(len(images)):
         expected = one_at_a_time(
-            images[number : number + 1], operations, plan.rows(torch.tensor([number]))
+            images[number : number + 1], operations, take(plan, torch.tensor([number]))
         )
         assert torch.equal(augmented[number : number + 1], expected)
     assert (augmented != images).flatten(1).any(1).float().mean() > 0.7
@@ -207,7 +208,7 @@ def test_a_picture_does_not_depend_on_its_neighbours(profile: str, batch: Tensor
     together = augment(batch, operations, plan)
 
     rows = torch.tensor([5, 0, 3])
-    assert torch.equal(together[rows], augment(batch[rows], operations, plan.rows(rows)))
+    assert torch.equal(together[rows], augment(batch[rows], operations, take(plan, rows)))
 
 
 @pytest.mark.parametrize("profile", ["paper", "upstream"])
