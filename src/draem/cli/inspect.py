@@ -17,6 +17,9 @@ def command(
     images: Annotated[list[Path], typer.Argument(help="Images and folders of images.")],
     out: Annotated[Path, typer.Option(help="Folder for results.jsonl, maps and overlays.")],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the model; one a core by default.")
+    ] = None,
 ) -> None:
     """Score images and mark their defects."""
     from draem.datasets.layout import gather_images
@@ -25,7 +28,7 @@ def command(
 
     console = stderr_console()
     paths = without_results(gather_images(images), out)
-    inspector = load(model, device=device)
+    inspector = load(model, device=device, threads=threads)
     with bar(console, "Inspecting") as progress:
         summary = inspect_files(inspector, paths, out, progress=progress)
     for path, message in summary.failures:

@@ -198,7 +198,7 @@ class VariedSimulator(Simulator):
 
 
 def _lit(images: Tensor, draws: _Draws) -> Tensor:
-    """The images under more or less light and contrast; all channels alike, which keeps grey grey."""
+    """The images in more or less light and contrast; all channels alike, which keeps grey grey."""
     gain, shift = (
         values.to(images.device)[:, None, None, None] for values in (draws.gain, draws.shift)
     )

@@ -55,8 +55,8 @@ class SimulationSection(Section):
         crop: `varied` alone: side of the windows that are cut from the images, a multiple of 32.
         flips: `varied` alone: half of the windows are mirrored.
         zoom: `varied` alone: half of them are enlarged or shrunk by up to this factor.
-        light: `varied` alone: half of them change in contrast by up to this share, and in brightness
-            by up to half of it.
+        light: `varied` alone: half of them change in contrast by up to this share, in brightness by
+            up to half of it.
         shapes: `varied` alone: how often fields of Perlin noise, blobs and lines come.
         fills: `varied` alone: how often each fill comes; see the method page.
         layers: `varied` alone: anomalies a sample at most.
