@@ -21,6 +21,7 @@ from draem.errors import DraemError, MissingDependencyError
 if TYPE_CHECKING:
     from draem.evaluation.evaluate import evaluate
     from draem.evaluation.result import Evaluation
+    from draem.inspection.calibrate_model import CalibrationResult, calibrate_model
     from draem.inspection.folder import inspect_files
     from draem.inspection.inspector import Inspection, Inspector, load
     from draem.inspection.regions import Region
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from draem.training.sections import Recipe
 
 __all__ = [
+    "CalibrationResult",
     "DraemError",
     "Evaluation",
     "Inspection",
@@ -44,6 +46,7 @@ __all__ = [
     "SimulatedBatch",
     "TrainingResult",
     "__version__",
+    "calibrate_model",
     "evaluate",
     "import_upstream",
     "inspect_files",
@@ -56,6 +59,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CalibrationResult": "draem.inspection.calibrate_model",
     "Evaluation": "draem.evaluation.result",
     "Inspection": "draem.inspection.inspector",
     "Inspector": "draem.inspection.inspector",
@@ -64,6 +68,7 @@ _HOMES = {
     "Region": "draem.inspection.regions",
     "SimulatedBatch": "draem.simulation.simulator",
     "TrainingResult": "draem.training.fit",
+    "calibrate_model": "draem.inspection.calibrate_model",
     "evaluate": "draem.evaluation.evaluate",
     "import_upstream": "draem.networks.upstream",
     "inspect_files": "draem.inspection.folder",

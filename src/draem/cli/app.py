@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 
 from draem import TRAINING_LIBRARIES
-from draem.cli import demo, evaluate, import_upstream, info, inspect, simulate, train
+from draem.cli import calibrate, demo, evaluate, import_upstream, info, inspect, simulate, train
 from draem.errors import DraemError, TrainingInterrupted
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
+app.command("calibrate")(calibrate.command)
 app.command("inspect")(inspect.command)
 app.command("simulate")(simulate.command)
 app.command("import-upstream")(import_upstream.command)
