@@ -37,7 +37,7 @@ def command(
         )
     if card.calibration:
         facts |= guarantees(card.calibration)
-        facts |= dict(zip(("one threshold", "its limit"), remarks(card.calibration), strict=True))
+        facts["guarantee"] = "; ".join(remarks(card.calibration))
     else:
         facts["threshold"] = "none"
     facts |= {f"figure {name}": f"{value:.4f}" for name, value in card.figures.items()}
