@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from draem.evaluation.evaluate import evaluate
     from draem.evaluation.result import Evaluation
     from draem.exporting.export import Export, export
+    from draem.inspection.calibrate_model import CalibrationResult, calibrate_model
     from draem.inspection.folder import inspect_files
     from draem.inspection.inspector import Inspection, Inspector, load
     from draem.inspection.regions import Region
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from draem.training.sections import Recipe
 
 __all__ = [
+    "CalibrationResult",
     "DraemError",
     "Evaluation",
     "Export",
@@ -46,6 +48,7 @@ __all__ = [
     "SimulatedBatch",
     "TrainingResult",
     "__version__",
+    "calibrate_model",
     "evaluate",
     "export",
     "import_upstream",
@@ -59,6 +62,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CalibrationResult": "draem.inspection.calibrate_model",
     "Evaluation": "draem.evaluation.result",
     "Export": "draem.exporting.export",
     "Inspection": "draem.inspection.inspector",
@@ -68,6 +72,7 @@ _HOMES = {
     "Region": "draem.inspection.regions",
     "SimulatedBatch": "draem.simulation.simulator",
     "TrainingResult": "draem.training.fit",
+    "calibrate_model": "draem.inspection.calibrate_model",
     "evaluate": "draem.evaluation.evaluate",
     "export": "draem.exporting.export",
     "import_upstream": "draem.networks.upstream",

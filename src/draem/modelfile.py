@@ -6,15 +6,17 @@ The only place that reads or writes weights.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from draem.embedded import EXPORTED, read_embedded
+from draem.embedded import EXPORTED, read_embedded, write_embedded
 from draem.errors import MissingDependencyError, ModelFileError
-from draem.files import write_bytes
+from draem.files import replacing, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,17 +31,27 @@ class _Card(BaseModel):
 
 
 class Calibration(_Card):
-    """How the threshold was found.
+    """How the thresholds were found.
 
     Attributes:
         threshold: Scores at or above it are anomalous.
         false_reject_rate: The promised bound on the share of good images rejected, in (0, 1).
-        images: Held-out good images that the threshold was computed from.
+        images: Held-out good images that the thresholds were computed from.
+        review_threshold: Scores at or above it, but below `threshold`, are for a person to look at.
+        review_rate: The promised bound on the share of good images at or above it, in (0, 1).
+        pixel_threshold: Map values at or above it are marked; without one, those at or above
+            `threshold`.
+        pixel_false_positive_rate: The share of a good image's pixels, in [0, 1), that at most the
+            share `false_reject_rate` of good images exceeds at the pixel threshold.
     """
 
     threshold: float
     false_reject_rate: float
     images: int
+    review_threshold: float | None = None
+    review_rate: float | None = None
+    pixel_threshold: float | None = None
+    pixel_false_positive_rate: float | None = None
 
 
 class TrainingSet(_Card):
@@ -143,6 +155,40 @@ def read_model(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
     return card, tensors
 
 
+def write_card(path: str | Path, card: ModelCard) -> None:
+    """Replace what a model file says of itself; its weights stay as they are, to the byte.
+
+    The file is written anew and renamed, so that a crash leaves the old one or the new one.
+
+    Args:
+        path: A model file; where it is a link, what it leads to.
+        card: The file's own card with changes; its fingerprint must be that of the weights.
+
+    Raises:
+        ModelFileError: The file is missing, damaged, of a kind that holds no card, or holds other
+            weights.
+        OutputError: The file cannot be written.
+    """
+    path = Path(path)
+    writer = _CARD_WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise ModelFileError(
+            "nothing can be stored in this kind of file",
+            path=path,
+            expected=f"a model file that ends in {', '.join(_CARD_WRITERS)}",
+        )
+    held = read_card(path).fingerprint
+    if held != card.fingerprint:
+        raise ModelFileError(
+            "the file holds another model than the one whose card is to be stored",
+            path=path,
+            expected=f"weights of fingerprint {card.fingerprint}",
+            found=held,
+            hint="It may have been replaced meanwhile; run the command again",
+        )
+    writer(path.resolve(), card)
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """Read a foreign PyTorch checkpoint, running none of the code that it may hold.
 
@@ -193,6 +239,28 @@ def weights_fingerprint(state: Mapping[str, Tensor]) -> str:
         # NumPy lacks some of torch's types, such as bfloat16, but not their bytes.
         digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _write_safetensors_card(path: Path, card: ModelCard) -> None:
+    """A new header before the old weights: their places are counted from the header's end."""
+    with path.open("rb") as file, replacing(path) as temporary:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header["__metadata__"][_KEY] = card.model_dump_json()
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        with temporary.open("wb") as written:
+            written.write(len(text).to_bytes(8, "little") + text)
+            shutil.copyfileobj(file, written)
+
+
+def _write_exported_card(path: Path, card: ModelCard) -> None:
+    write_embedded(path, card.model_dump_json())
+
+
+_CARD_WRITERS: dict[str, Callable[[Path, ModelCard], None]] = {
+    ".safetensors": _write_safetensors_card,
+    **dict.fromkeys(EXPORTED, _write_exported_card),
+}
 
 
 def _opened(path: str | Path, framework: str) -> Any:

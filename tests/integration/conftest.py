@@ -73,13 +73,17 @@ def tiny_recipe(tmp_path: Path) -> Path:
     return path
 
 
+def striped(rng: np.random.Generator) -> np.ndarray:
+    stripes = 90 + 40 * np.sin(np.arange(80) / 3)[None, :, None]
+    return np.clip(stripes + rng.normal(0, 8, (48, 80, 3)), 0, 255).astype(np.uint8)
+
+
 def write_category(root: Path) -> Path:
     """Stripes with noise; the defects are bright squares."""
     rng = np.random.default_rng(0)
 
     def part() -> np.ndarray:
-        stripes = 90 + 40 * np.sin(np.arange(80) / 3)[None, :, None]
-        return np.clip(stripes + rng.normal(0, 8, (48, 80, 3)), 0, 255).astype(np.uint8)
+        return striped(rng)
 
     for folder, count in (("train/good", 10), ("test/good", 4)):
         (root / folder).mkdir(parents=True)
@@ -106,6 +110,17 @@ def shared_category(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def category(tmp_path: Path) -> Path:
     """A tiny category in MVTec layout that a test may spoil."""
     return write_category(tmp_path / "striped part")
+
+
+@pytest.fixture
+def more_good(tmp_path: Path) -> Path:
+    """A folder of 19 further good parts."""
+    folder = tmp_path / "more good"
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    for index in range(19):
+        cv2.imwrite(str(folder / f"{index:02d}.png"), striped(rng))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import resource
+import shutil
 import struct
 import subprocess
 import sys
@@ -40,7 +41,17 @@ def png_claiming(path: Path, side: int) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "train", "evaluate", "inspect", "simulate", "import-upstream", "info", "demo"],
+    [
+        "",
+        "train",
+        "evaluate",
+        "calibrate",
+        "inspect",
+        "simulate",
+        "import-upstream",
+        "info",
+        "demo",
+    ],
 )
 def test_help_answers_without_the_heavy_libraries(command: str) -> None:
     script = (
@@ -242,6 +253,69 @@ def test_info_shows_the_model(draem_cli: Cli, trained_run: Path) -> None:
     assert as_json["shape"] == "compact"
 
 
+def test_calibrate_sets_thresholds_that_every_command_uses(
+    draem_cli: Cli, trained_run: Path, shared_category: Path, more_good: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    before = read_card(run / "model.safetensors")
+    (more_good / "broken.png").write_bytes((more_good / "00.png").read_bytes()[:60])
+    outcome = draem_cli(
+        *("calibrate", run, more_good, "--false-reject-rate", 0.05, "--review-rate", 0.5),
+        *("--pixel-false-positive-rate", 0.01),
+    )
+    assert outcome.status == 0, outcome.err
+    assert f"warning: {more_good / 'broken.png'}: " in outcome.err
+    card = read_card(run / "model.safetensors")
+    found = card.calibration
+    assert card == before.model_copy(update={"calibration": found})
+    assert found.images == 19
+    promises = (
+        (
+            f"hreshold {found.threshold:.6g}: of good parts like these, on average at most 5% are "
+            "rejected (19 calibration images)"
+        ),
+        (
+            f"eview threshold {found.review_threshold:.6g}: of good parts like these, on average "
+            "at most 50% do not pass, those rejected among them"
+        ),
+        (
+            f"ixel threshold {found.pixel_threshold:.6g}: of good parts like these, on average at "
+            "most 5% have more than 1% of their pixels at or above it"
+        ),
+        "ne threshold may reject more than the average: 19 of 20 like it reject at most 14.6%",
+        "he smallest rate that 19 images support is 5%",
+    )
+    lines = outcome.out.splitlines()
+    assert [line[1:] for line in lines] == [
+        *(f"{line}." for line in promises),
+        str(run / "model.safetensors")[1:],
+    ]
+    assert "".join(line[0] for line in lines[:5]) == "TRPOT"
+
+    shown = draem_cli("info", run).out
+    for line in promises:
+        assert line.split(": ", 1)[-1] in shown
+    as_json = json.loads(draem_cli("info", run, "--json").out)
+    assert as_json["calibration"]["review_rate"] == 0.5
+
+    outcome = draem_cli("inspect", run, more_good, "--out", tmp_path / "out")
+    assert outcome.status == 1
+    text = (tmp_path / "out/results.jsonl").read_text(encoding="utf-8")
+    decisions = [json.loads(line).get("decision") for line in text.splitlines()]
+    passed, review = decisions.count("pass"), decisions.count("review")
+    # The median of 19 lies just below the review threshold, the highest just below the other.
+    assert (passed, review, decisions.count("reject")) == (10, 9, 0)
+    assert "20 images: 10 pass, 9 review, 0 reject, 1 could not be read" in outcome.err
+
+    outcome = draem_cli("evaluate", run, shared_category, "--out", tmp_path / "report")
+    assert outcome.status == 0, outcome.err
+    document = json.loads((tmp_path / "report/metrics.json").read_text(encoding="utf-8"))
+    printed = dict(line.split() for line in outcome.out.splitlines()[:-1])
+    for name in ("false_reject_rate", "miss_rate", "normal_review_rate", "anomalous_review_rate"):
+        assert printed[name] == f"{100 * document[name]:.1f}"
+    assert "would go to review" in (tmp_path / "report/report.html").read_text(encoding="utf-8")
+
+
 def test_train_on_any_folder_with_own_textures(
     draem_cli: Cli, shared_category: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:
@@ -338,6 +412,33 @@ def test_evaluate_refuses_masks_that_mark_nothing(
     cv2.imwrite(str(category / "ground_truth" / "square" / "001_mask.png"), classes)
     outcome = draem_cli("evaluate", trained_run, category, "--out", tmp_path / "report")
     refused(outcome, "001_mask.png", "255")
+
+
+def test_calibrate_refuses_what_would_break_its_promise(
+    draem_cli: Cli, trained_run: Path, category: Path, more_good: Path, tmp_path: Path
+) -> None:
+    model = shutil.copy(trained_run / "model.safetensors", tmp_path / "m.safetensors")
+    before = model.read_bytes()
+    rate = ("--false-reject-rate", 0.1)
+    refused(
+        draem_cli("calibrate", model, more_good, "--false-reject-rate", 0.01),
+        *("19 good images", "at least 99", "the smallest rate that 19 images support is 5%"),
+    )
+    refused(draem_cli("calibrate", model, category, *rate), "is a category", "not trained on")
+    refused(
+        draem_cli("calibrate", model, category / "train/good", *rate),
+        "the images that the model was trained with",
+    )
+    refused(draem_cli("calibrate", model, tmp_path / "nowhere", *rate), "nowhere")
+    refused(draem_cli("calibrate", tmp_path / "no.safetensors", more_good, *rate), "no such model")
+    refused(draem_cli("calibrate", model, more_good, "--false-reject-rate", 2), "found 2".title())
+    refused(draem_cli("calibrate", model, more_good, *rate, "--review-rate", 0.1), "review rate")
+    refused(
+        draem_cli("calibrate", model, more_good, *rate, "--pixel-false-positive-rate", -1), "pixels"
+    )
+    refused(draem_cli("calibrate", model, more_good, *rate, "--device", "cuda:7"), "cuda:7")
+    refused(draem_cli("calibrate", model, more_good), "--false-reject-rate")
+    assert model.read_bytes() == before
 
 
 def test_a_textures_folder_without_images_is_refused(

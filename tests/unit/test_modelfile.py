@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import struct
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from draem.errors import MissingDependencyError, ModelFileError, OutputError
@@ -24,6 +26,7 @@ from draem.modelfile import (
     read_checkpoint,
     read_model,
     weights_fingerprint,
+    write_card,
     write_model,
 )
 
@@ -353,3 +356,127 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, content: obje
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="no such checkpoint"):
         read_checkpoint(tmp_path / "c.pckl")
+
+
+def weights_of(path: Path) -> bytes:
+    data = path.read_bytes()
+    return data[8 + struct.unpack("<Q", data[:8])[0] :]
+
+
+def recalibrated(path: Path) -> ModelCard:
+    found = Calibration(
+        threshold=0.25,
+        false_reject_rate=0.1,
+        images=9,
+        review_threshold=0.125,
+        review_rate=0.2,
+        pixel_threshold=1 + 2**-23,
+        pixel_false_positive_rate=0.0,
+    )
+    return read_card(path).model_copy(update={"calibration": found})
+
+
+@pytest.fixture
+def model(tiny_model: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model that a test may change."""
+    return shutil.copy(tiny_model, tmp_path / "model.safetensors")
+
+
+def test_a_new_card_leaves_the_weights_as_they_are(model: Path, tiny_model: Path) -> None:
+    card = recalibrated(model)
+    for _ in range(2):
+        write_card(str(model), card)
+        read, weights = read_model(model)
+        assert read == card
+        assert read.fingerprint == read_card(tiny_model).fingerprint
+        assert weights_of(model) == weights_of(tiny_model)
+        for name, value in read_model(tiny_model)[1].items():
+            assert torch.equal(weights[name], value)
+    write_card(model, read_card(tiny_model))
+    assert read_card(model) == read_card(tiny_model)
+    assert list(model.parent.iterdir()) == [model]
+
+
+def test_other_metadata_and_letters_are_kept(tmp_path: Path, state: dict) -> None:
+    path = tmp_path / "m.safetensors"
+    card = plain_card(fingerprint=weights_fingerprint(state))
+    others = {"draem": card.model_dump_json(), "note": "Maß 名"}
+    save_file(state, path, metadata=others)
+    for length in range(9):
+        changed = card.model_copy(update={"versions": {"é" * length: "名"}})
+        write_card(path, changed)
+        assert read_model(path)[0] == changed
+        assert struct.unpack("<Q", path.read_bytes()[:8])[0] % 8 == 0, "weights must lie aligned"
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["note"] == "Maß 名"
+        assert file.keys() == sorted(state)
+
+
+def test_a_card_of_other_weights_is_refused(model: Path) -> None:
+    before = model.read_bytes()
+    other = recalibrated(model).model_copy(update={"fingerprint": "ab" * 8})
+    with pytest.raises(ModelFileError, match=r"holds another model.*abab") as raised:
+        write_card(model, other)
+    assert raised.value.found == read_card(model).fingerprint
+    assert model.read_bytes() == before
+
+
+@pytest.mark.parametrize("moment", ["copyfileobj", "fsync"])
+def test_a_full_disk_leaves_the_old_card(
+    model: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before, card = model.read_bytes(), recalibrated(model)
+    home = "shutil" if moment == "copyfileobj" else "os"
+    monkeypatch.setattr(f"{home}.{moment}", fail)
+    with pytest.raises(OutputError, match="No space left"):
+        write_card(model, card)
+    assert model.read_bytes() == before
+    assert list(model.parent.iterdir()) == [model]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links")
+def test_a_link_stays_a_link(model: Path, tmp_path: Path) -> None:
+    link = tmp_path / "elsewhere" / "latest.safetensors"
+    link.parent.mkdir()
+    link.symlink_to(model)
+    card = recalibrated(model)
+    write_card(link, card)
+    assert link.is_symlink()
+    assert read_card(model) == card
+
+
+def test_nothing_is_stored_in_what_is_no_model(model: Path, tmp_path: Path) -> None:
+    card = recalibrated(model)
+    with pytest.raises(ModelFileError, match="there is no such model"):
+        write_card(tmp_path / "missing.safetensors", card)
+    (tmp_path / "cut.safetensors").write_bytes(model.read_bytes()[:500])
+    with pytest.raises(ModelFileError, match="a damaged file"):
+        write_card(tmp_path / "cut.safetensors", card)
+    (tmp_path / "model.txt").write_bytes(model.read_bytes())
+    with pytest.raises(ModelFileError, match=r"this kind of file.*\.safetensors"):
+        write_card(tmp_path / "model.txt", card)
+
+
+def test_a_card_is_stored_without_torch(
+    model: Path, run_python: Callable[..., CompletedProcess[str]]
+) -> None:
+    ended = run_python(
+        "import sys, draem.modelfile as m\n"
+        "m.write_card(sys.argv[1], m.read_card(sys.argv[1]).model_copy(update={'figures': {}}))\n"
+        "assert 'torch' not in sys.modules\n",
+        model,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    read_model(model)
+
+
+def test_a_calibration_from_before_further_thresholds_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    older = card_text(calibration={"threshold": 0.5, "false_reject_rate": 0.05, "images": 19})
+    save_file({"weight": torch.zeros(2)}, path, metadata={"draem": older})
+    found = read_card(path).calibration
+    assert found == Calibration(threshold=0.5, false_reject_rate=0.05, images=19)
+    assert found.review_threshold is found.pixel_threshold is None

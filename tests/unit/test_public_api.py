@@ -96,6 +96,7 @@ def test_what_needs_no_torch_works_without(
         "Inspector",
         "ModelCard",
         "Region",
+        "calibrate_model",
         "evaluate",
         "inspect_files",
         "make_recipe",

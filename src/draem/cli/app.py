@@ -8,7 +8,17 @@ from typing import NoReturn
 import typer
 
 from draem import TRAINING_LIBRARIES
-from draem.cli import demo, evaluate, export, import_upstream, info, inspect, simulate, train
+from draem.cli import (
+    calibrate,
+    demo,
+    evaluate,
+    export,
+    import_upstream,
+    info,
+    inspect,
+    simulate,
+    train,
+)
 from draem.errors import DraemError, TrainingInterrupted
 
 app = typer.Typer(
@@ -22,6 +32,7 @@ app = typer.Typer(
 
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
+app.command("calibrate")(calibrate.command)
 app.command("inspect")(inspect.command)
 app.command("simulate")(simulate.command)
 app.command("export")(export.command)

@@ -13,7 +13,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a model file says of itself."""
-    from draem.inspection.calibration import guarantee
+    from draem.inspection.calibration import guarantees, remarks
     from draem.inspection.inspector import model_path
     from draem.modelfile import read_card
 
@@ -36,7 +36,8 @@ def command(
             f"{card.training_set.images} images, fingerprint {card.training_set.fingerprint}"
         )
     if card.calibration:
-        facts["threshold"] = f"{card.calibration.threshold:.6g}: {guarantee(card.calibration)}"
+        facts |= guarantees(card.calibration)
+        facts["guarantee"] = "; ".join(remarks(card.calibration))
     else:
         facts["threshold"] = "none"
     facts |= {f"figure {name}": f"{value:.4f}" for name, value in card.figures.items()}

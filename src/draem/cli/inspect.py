@@ -33,7 +33,13 @@ def command(
         summary = inspect_files(inspector, paths, out, progress=progress)
     for path, message in summary.failures:
         typer.echo(f"error: {path}: {message}", err=True)
-    decided = "no threshold" if inspector.threshold is None else f"{summary.anomalous} anomalous"
+    calibration = inspector.card.calibration
+    if calibration is None:
+        decided = "no threshold"
+    elif calibration.review_threshold is None:
+        decided = f"{summary.anomalous} anomalous"
+    else:
+        decided = f"{summary.passed} pass, {summary.review} review, {summary.anomalous} reject"
     typer.echo(
         f"{summary.images} images: {decided}, {len(summary.failures)} could not be read", err=True
     )

@@ -37,8 +37,16 @@ def finish_evaluation(evaluation: Evaluation, out: Path, title: str | None = Non
 
     from draem.reporting import write_metrics, write_report
 
-    for name, value in evaluation.metrics.items():
-        typer.echo(f"{name:<13} {percent(value):>6}")
+    rates = {
+        "false_reject_rate": evaluation.false_reject_rate,
+        "miss_rate": evaluation.miss_rate,
+        "normal_review_rate": evaluation.normal_review_rate,
+        "anomalous_review_rate": evaluation.anomalous_review_rate,
+    }
+    figures = evaluation.metrics | {k: rate for k, rate in rates.items() if rate is not None}
+    widest = max(map(len, figures))
+    for name, value in figures.items():
+        typer.echo(f"{name:<{widest}} {percent(value):>6}")
     write_metrics(evaluation, out)
     typer.echo(write_report(evaluation, out, title=title).resolve())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -74,7 +73,7 @@ def command(
 ) -> None:
     """Train a model on images of good parts."""
     import draem
-    from draem.inspection.calibration import guarantee
+    from draem.inspection.calibration import guarantee, images_needed
     from draem.training.recipe import asked_image_size, make_recipe
 
     lengths = {"epochs": epochs, "steps": steps, "minutes": minutes}
@@ -111,10 +110,8 @@ def command(
         typer.echo(f"Threshold {calibration.threshold:.4g}: {guarantee(calibration)}.", err=True)
         asked = result.card.recipe["training"]["false_reject_rate"]
         if calibration.false_reject_rate > asked:
-            # The tolerance keeps 1 / 0.01 from being rounded up.
-            needed = math.ceil(1 / asked - 1e-9) - 1
             typer.echo(
-                f"A rate of {100 * asked:g}% needs at least {needed} held-out "
+                f"A rate of {100 * asked:g}% needs at least {images_needed(asked)} held-out "
                 f"images; there were {calibration.images}.",
                 err=True,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,14 +146,45 @@ def gather_images(paths: Sequence[str | Path]) -> tuple[Path, ...]:
     Raises:
         DatasetError: A path does not exist, or a folder holds no images.
     """
+    return _gathered(paths, _photographs)
+
+
+def gather_good_images(paths: Sequence[str | Path]) -> tuple[Path, ...]:
+    """List the images of good parts that a user names, in the order named, each once.
+
+    Args:
+        paths: Files, kept whatever their names end in, and folders of normal images: those
+            directly in one or, where there are none, those in its folders.
+
+    Raises:
+        DatasetError: A path does not exist, a folder holds no images, or it is a category, whose
+            good images are there to train on and to measure with.
+    """
+    return _gathered(paths, _good_photographs)
+
+
+def _gathered(
+    paths: Sequence[str | Path], images_in: Callable[[Path], tuple[Path, ...]]
+) -> tuple[Path, ...]:
     gathered: dict[str, Path] = {}
     for path in map(Path, paths):
         if not path.exists():
             raise DatasetError("does not exist", path=path, expected="an image file or a folder")
-        found = _photographs(path) if path.is_dir() else (path,)
-        for image in found:
+        for image in images_in(path) if path.is_dir() else (path,):
             gathered.setdefault(os.path.abspath(image), image)  # noqa: PTH100 - links stay apart
     return tuple(gathered.values())
+
+
+def _good_photographs(folder: Path) -> tuple[Path, ...]:
+    if (folder / "train" / "good").is_dir() or (folder / "test").is_dir():
+        raise DatasetError(
+            "is a category with images to train on and to measure with",
+            path=folder,
+            expected="a folder of good images that the model was not trained on",
+            hint="Name a folder of other good images; those in train/good were learned from, and "
+            "with those in test/good the figures of `draem evaluate` would look too good",
+        )
+    return read_normal_images(folder)
 
 
 def _photographs(folder: Path) -> tuple[Path, ...]:

@@ -150,7 +150,8 @@ def _summary(inspector: Inspector, data: Path, rule: MaskRule, tally: _Tally) ->
     defects = sorted(defect for defect in counted if defect != NORMAL)
     everything = tally.pixels(NORMAL, *defects)
     scores, labels = tally.scores(NORMAL, *defects)
-    threshold = inspector.threshold
+    threshold, calibration = inspector.threshold, inspector.card.calibration
+    review = calibration.review_threshold if calibration else None
     return Evaluation(
         model=_facts(inspector),
         data=data,
@@ -173,6 +174,9 @@ def _summary(inspector: Inspector, data: Path, rule: MaskRule, tally: _Tally) ->
         misses=_ordered(tally.misses),
         false_alarms=_ordered(tally.false_alarms),
         hits=_ordered(tally.hits),
+        review_threshold=review,
+        normal_review_rate=_share_between(scores[labels == 0], review, threshold),
+        anomalous_review_rate=_share_between(scores[labels == 1], review, threshold),
     )
 
 
@@ -183,6 +187,12 @@ def _facts(inspector: Inspector) -> dict[str, object]:
     if card.calibration:
         facts["calibration_images"] = card.calibration.images
         facts["promised_false_reject_rate"] = card.calibration.false_reject_rate
+        more = {
+            "promised_review_rate": card.calibration.review_rate,
+            "pixel_threshold": card.calibration.pixel_threshold,
+            "pixel_false_positive_rate": card.calibration.pixel_false_positive_rate,
+        }
+        facts |= {name: value for name, value in more.items() if value is not None}
     if card.training_set:
         facts["training_images"] = card.training_set.images
         facts["training_fingerprint"] = card.training_set.fingerprint
@@ -193,6 +203,14 @@ def _share(scores: NDArray[np.float64], threshold: float | None) -> float | None
     if threshold is None or not len(scores):
         return None
     return float((scores >= threshold).mean())
+
+
+def _share_between(
+    scores: NDArray[np.float64], review: float | None, threshold: float | None
+) -> float | None:
+    if review is None or threshold is None or not len(scores):
+        return None
+    return float(((scores >= review) & (scores < threshold)).mean())
 
 
 def _complement(share: float | None) -> float | None:

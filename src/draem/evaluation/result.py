@@ -81,6 +81,10 @@ class Evaluation:
         misses: Anomalous images with the lowest scores, lowest first.
         false_alarms: Normal images with the highest scores, highest first.
         hits: Anomalous images with the highest scores, highest first.
+        review_threshold: Scores at or above it, but below the threshold, are for a person to look
+            at; None where the model has none.
+        normal_review_rate: Share of normal images in review.
+        anomalous_review_rate: Share of anomalous images in review; the miss rate counts them too.
     """
 
     model: dict[str, object]
@@ -97,3 +101,6 @@ class Evaluation:
     misses: tuple[Example, ...]
     false_alarms: tuple[Example, ...]
     hits: tuple[Example, ...]
+    review_threshold: float | None = None
+    normal_review_rate: float | None = None
+    anomalous_review_rate: float | None = None

@@ -30,12 +30,19 @@ class Summary:
         images: Files in all.
         anomalous: Images found anomalous; 0 where the model has no threshold.
         failures: Files that could not be read, each with the reason.
+        review: Images for a person to look at; 0 where the model has no review threshold.
     """
 
     results: Path
     images: int
     anomalous: int
     failures: tuple[tuple[Path, str], ...]
+    review: int = 0
+
+    @property
+    def passed(self) -> int:
+        """Images that were read and are neither anomalous nor for review."""
+        return self.images - self.anomalous - self.review - len(self.failures)
 
 
 def inspect_files(
@@ -48,10 +55,10 @@ def inspect_files(
     """Inspect image files and write what is found.
 
     `out` receives `results.jsonl` with one line an image, in the order of `paths`, written as the
-    work goes on: `image`, `anomaly_score`, `threshold`, `is_anomalous`, `regions` (each with
-    `box` x, y, width, height, `area` and `peak`, in pixels of the image), `map` and `overlay`
-    (files in `out`); or `image` and `error` where a file cannot be read. Maps are 16-bit PNG
-    files, 65535 standing for 1, of the image's size.
+    work goes on: `image`, `anomaly_score`, `threshold`, `is_anomalous`, `decision`, `regions`
+    (each with `box` x, y, width, height, `area` and `peak`, in pixels of the image), `map` and
+    `overlay` (files in `out`); or `image` and `error` where a file cannot be read. Maps are 16-bit
+    PNG files, 65535 standing for 1, of the image's size.
 
     Args:
         inspector: The model.
@@ -67,7 +74,7 @@ def inspect_files(
     maps, overlays = make_folder(folder / "maps"), make_folder(folder / "overlays")
     results = folder / "results.jsonl"
     failures: list[tuple[Path, str]] = []
-    anomalous = 0
+    anomalous = review = 0
     try:
         # A file name that is not Unicode becomes a JSON escape such as \udcff.
         with results.open("w", encoding="utf-8", errors="backslashreplace") as file:
@@ -86,6 +93,7 @@ def inspect_files(
                     line |= result_line(found)
                     line |= {"map": f"maps/{name}", "overlay": f"overlays/{name}"}
                     anomalous += bool(found.is_anomalous)
+                    review += found.decision == "review"
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 file.flush()
                 if progress:
@@ -96,7 +104,7 @@ def inspect_files(
             path=results,
             hint="Choose a folder that can be written and has room",
         ) from error
-    return Summary(results, len(paths), anomalous, tuple(failures))
+    return Summary(results, len(paths), anomalous, tuple(failures), review)
 
 
 def without_results(paths: Sequence[Path], out: str | Path) -> tuple[Path, ...]:
@@ -111,6 +119,7 @@ def result_line(found: Inspection) -> dict[str, object]:
         "anomaly_score": found.anomaly_score,
         "threshold": found.threshold,
         "is_anomalous": found.is_anomalous,
+        "decision": found.decision,
         "regions": [dataclasses.asdict(region) for region in found.regions],
     }
 

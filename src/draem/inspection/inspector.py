@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from draem.errors import InputError, MissingDependencyError, ModelFileError
 from draem.imaging.resize import resize_image, resize_map
+from draem.inspection.calibration import Decision, decide
 from draem.inspection.regions import Region, find_regions
 from draem.inspection.runtime import Runtime, RuntimeOutput
 from draem.inspection.scoring import anomaly_score
@@ -28,7 +29,9 @@ class Inspection:
     Attributes:
         anomaly_score: In [0, 1], the maximum of the mean-filtered anomaly map; never rescaled.
         threshold: Scores at or above it are anomalous; None where the model has none.
-        is_anomalous: The decision; None where the model has no threshold.
+        is_anomalous: Whether the score reaches the threshold; None where the model has none.
+        decision: `reject` where it does, `review` where it reaches a review threshold alone,
+            otherwise `pass`; None where the model has no threshold.
         regions: Where the defects are, highest peak first, in pixels of the image.
         anomaly_map: (height, width) float32 in [0, 1], at the image's own size.
         reconstruction: (height, width, 3) uint8 RGB at the network's size; None where the model was
@@ -38,6 +41,7 @@ class Inspection:
     anomaly_score: float
     threshold: float | None
     is_anomalous: bool | None
+    decision: Decision | None
     regions: tuple[Region, ...]
     anomaly_map: NDArray[np.float32]
     reconstruction: NDArray[np.uint8] | None
@@ -124,13 +128,21 @@ class Inspector:
 
     def _inspection(self, output: RuntimeOutput, row: int, size: tuple[int, int]) -> Inspection:
         anomaly_map, score = output.anomaly_maps[row], float(output.anomaly_scores[row])
-        threshold = self.threshold
+        threshold, calibration = self.threshold, self.card.calibration
         level = UNCALIBRATED_THRESHOLD if threshold is None else threshold
         return Inspection(
             anomaly_score=score,
             threshold=threshold,
             is_anomalous=None if threshold is None else score >= threshold,
-            regions=_regions(anomaly_map, score, level, size, self.card.smoothing),
+            decision=decide(score, calibration),
+            regions=_regions(
+                anomaly_map,
+                score,
+                level,
+                size,
+                self.card.smoothing,
+                calibration.pixel_threshold if calibration else None,
+            ),
             anomaly_map=resize_map(anomaly_map, size),
             reconstruction=output.reconstruction(row),
         )
@@ -142,6 +154,7 @@ def _regions(
     level: float,
     size: tuple[int, int],
     smoothing: int,
+    pixel_threshold: float | None,
 ) -> tuple[Region, ...]:
     """Regions exactly where the score reaches the level.
 
@@ -151,7 +164,7 @@ def _regions(
     if score < level:
         return ()
     reached = min(level, anomaly_score(anomaly_map, smoothing))
-    return find_regions(anomaly_map, reached, size, smoothing)
+    return find_regions(anomaly_map, reached, size, smoothing, pixel_threshold=pixel_threshold)
 
 
 class _Home(NamedTuple):

@@ -32,18 +32,22 @@ def find_regions(
     threshold: float,
     image_size: tuple[int, int],
     smoothing: int = SMOOTHING_AT_256,
+    *,
+    pixel_threshold: float | None = None,
 ) -> tuple[Region, ...]:
     """The regions that make an image anomalous.
 
-    A region is a connected set of pixels whose map value reaches the threshold, within reach of
-    the mean filter of a place where the smoothed map reaches it too. So an image has regions if
-    and only if its score reaches the threshold.
+    A region is a connected set of marked pixels within reach of the mean filter of a place where
+    the smoothed map reaches the image threshold. Marked is what reaches the pixel threshold and,
+    round a place where nothing does, what reaches the image threshold. So an image has regions if
+    and only if its score reaches the image threshold.
 
     Args:
         anomaly_map: (height, width) float32 in [0, 1].
         threshold: The image threshold; compared with the map in float64, as the score is.
         image_size: Height and width of the original image, for boxes and areas.
         smoothing: Side of the score's mean filter at 256 pixels.
+        pixel_threshold: Compared likewise; the image threshold where left out.
 
     Returns:
         The regions, highest peak first.
@@ -53,7 +57,7 @@ def find_regions(
         return ()
     side = smoothing_size(anomaly_map.shape[0], anomaly_map.shape[1], smoothing)
     reach = cv2.dilate(alarming.astype(np.uint8), np.ones((side, side), np.uint8))
-    marked = (anomaly_map.astype(np.float64) >= threshold).astype(np.uint8)
+    marked = _marked(anomaly_map.astype(np.float64), threshold, pixel_threshold, reach)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(marked, connectivity=8)
     wanted = np.unique(labels[(reach > 0) & (marked > 0)])
     scale = image_size[0] * image_size[1] / anomaly_map.size
@@ -66,6 +70,21 @@ def find_regions(
         for label in wanted
     ]
     return tuple(sorted(regions, key=lambda region: region.peak, reverse=True))
+
+
+def _marked(
+    values: NDArray[np.float64],
+    threshold: float,
+    pixel_threshold: float | None,
+    reach: NDArray[Any],
+) -> NDArray[np.uint8]:
+    """The pixels that may make up regions: 1 where marked."""
+    if pixel_threshold is None:
+        return (values >= threshold).astype(np.uint8)
+    marked = values >= pixel_threshold
+    _, places = cv2.connectedComponents(reach, connectivity=8)
+    empty = ~np.isin(places, places[marked]) & (places > 0)
+    return (marked | (empty & (values >= threshold))).astype(np.uint8)
 
 
 def _peak(

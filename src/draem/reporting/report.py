@@ -29,6 +29,8 @@ from draem.reporting.wording import (
     size_text,
 )
 
+_PIXEL_RATE = "pixel_false_positive_rate"
+
 
 @dataclass(frozen=True, slots=True)
 class DefectRow:
@@ -52,10 +54,10 @@ class Sentence:
     """What happens to one class at the threshold.
 
     Attributes:
-        wrong: Images judged wrongly.
+        wrong: Images judged wrongly, or left to a person.
         all: Images in all.
         noun: What they are and what happens to them.
-        rate: The share judged wrongly, with its confidence interval.
+        rate: The share of those, with its confidence interval.
     """
 
     wrong: str
@@ -115,9 +117,16 @@ def _context(evaluation: Evaluation, title: str | None) -> dict[str, object]:
         ],
         "missing": _missing(evaluation, labels),
         "outcome": outcome,
-        "sentences": _sentences(outcome) if outcome else [],
+        "sentences": _sentences(evaluation, outcome) if outcome else [],
         "threshold": "" if evaluation.threshold is None else score_text(evaluation.threshold),
-        "promised": _promised_rate(evaluation.model),
+        "review": ""
+        if evaluation.review_threshold is None
+        else score_text(evaluation.review_threshold),
+        "pixel_threshold": _pixel_threshold(evaluation.model),
+        "promised": {
+            name: _promised_rate(evaluation.model, name)
+            for name in ("promised_false_reject_rate", "promised_review_rate", _PIXEL_RATE)
+        },
         "labels": {"good": labels[0], "defective": labels[1]},
         "histogram": score_histogram(evaluation.images, evaluation.threshold),
         "charts": curve_charts(evaluation.curves, evaluation.metrics, outcome),
@@ -150,10 +159,15 @@ def _facts(
     ]
 
 
-def _promised_rate(model: Mapping[str, object]) -> str:
-    """The share of good images that calibration promised to reject at most, where it is known."""
-    rate = model.get("promised_false_reject_rate")
+def _promised_rate(model: Mapping[str, object], name: str) -> str:
+    """A share that calibration promised not to exceed, where it is known."""
+    rate = model.get(name)
     return f"{100 * rate:.3g}%" if isinstance(rate, float) else ""
+
+
+def _pixel_threshold(model: Mapping[str, object]) -> str:
+    threshold = model.get("pixel_threshold")
+    return score_text(threshold) if isinstance(threshold, float) else ""
 
 
 def _missing(evaluation: Evaluation, labels: Mapping[int, int]) -> str:
@@ -174,11 +188,20 @@ def _missing(evaluation: Evaluation, labels: Mapping[int, int]) -> str:
     return ""
 
 
-def _sentences(outcome: Outcome) -> list[Sentence]:
-    classes = (
-        (outcome.good_rejected, outcome.good, "good image", "would be rejected"),
-        (outcome.defective_passed, outcome.defective, "defective image", "would pass"),
-    )
+def _sentences(evaluation: Evaluation, outcome: Outcome) -> list[Sentence]:
+    good, defective = "good image", "defective image"
+    classes = [(outcome.good_rejected, outcome.good, good, "would be rejected")]
+    if evaluation.review_threshold is None:
+        classes += [(outcome.defective_passed, outcome.defective, defective, "would pass")]
+    else:
+        review = outcome_at(evaluation.images, evaluation.review_threshold)
+        watched = review.good_rejected - outcome.good_rejected
+        caught = review.defective_rejected - outcome.defective_rejected
+        classes += [
+            (watched, outcome.good, good, "would go to review"),
+            (caught, outcome.defective, defective, "would go to review"),
+            (review.defective_passed, outcome.defective, defective, "would pass"),
+        ]
     sentences = []
     for wrong, total, noun, fate in classes:
         if not total:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from draem.datasets.decoded import decode_images, fingerprint
+from draem.datasets.held_out import split_held_out
 from draem.datasets.layout import read_normal_images
 from draem.errors import ImageError
 from draem.imaging.decode import read_size
@@ -22,7 +23,6 @@ from draem.simulation.varied import texture_size
 from draem.training.recipe import fixed_image_size
 from draem.training.sections import Recipe
 
-_HELD_OUT_STREAM = 1
 AUTO_SIDES = (256, 512, 2048)
 """What `auto` makes of the shorter side, at least and at most, and at most of the longer one."""
 
@@ -133,26 +133,6 @@ def auto_image_size(ratio: float, shorter: float) -> tuple[int, int]:
     side = SIZE_STEP * round(min(max(shorter, least), most) / SIZE_STEP)
     longer = min(longest, SIZE_STEP * round(side * max(ratio, 1 / ratio) / SIZE_STEP))
     return (longer, side) if ratio >= 1 else (side, longer)
-
-
-def split_held_out(
-    count: int, share: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which images are held out and which are trained on.
-
-    Args:
-        count: Images in all.
-        share: To hold out, rounded; at least one image where the share is not 0, and at least one
-            is always left to train on.
-        seed: Decides which.
-
-    Returns:
-        Indices of the held-out images and of the others, each in rising order.
-    """
-    wanted = max(1, round(share * count)) if share else 0
-    wanted = min(wanted, count - 1)
-    order = np.random.default_rng([seed, _HELD_OUT_STREAM]).permutation(count)
-    return np.sort(order[:wanted]), np.sort(order[wanted:])
 
 
 def _channels_first(images: NDArray[np.uint8]) -> Tensor:

@@ -10,6 +10,7 @@ from draem.datasets.layout import (
     Category,
     Sample,
     find_images,
+    gather_good_images,
     gather_images,
     read_category,
     read_normal_images,
@@ -320,3 +321,50 @@ def test_gathering_from_nothing(tmp_path):
         gather_images([tmp_path / "gone.png"])
     with pytest.raises(DatasetError, match="empty: holds no images"):
         gather_images([tmp_path / "empty"])
+
+
+def test_gathering_good_images_takes_files_and_folders_once_each(tmp_path, draw):
+    for name in (
+        "z.png",
+        "box/b.png",
+        "box/a.png",
+        "tray/1/c.png",
+        "tray/2/c.png",
+        "box/deep/d.png",
+    ):
+        draw(name)
+
+    found = gather_good_images([tmp_path / "z.png", tmp_path / "box", str(tmp_path / "tray")])
+
+    # As in training, the folders of a folder count where it holds no image itself.
+    assert names(found, tmp_path) == [
+        *("z.png", "box/a.png", "box/b.png", "tray/1/c.png", "tray/2/c.png")
+    ]
+    assert gather_good_images([tmp_path / "box", tmp_path / "box/a.png"]) == found[1:3]
+
+
+def test_gathering_good_images_refuses_a_category_and_takes_its_folders_by_name(category):
+    for missing in ("ground_truth", "train"):
+        with pytest.raises(DatasetError, match=r"is a category.*not trained on.*other good images"):
+            gather_good_images([category])
+        (category / missing).rename(category / f"no {missing}")
+    (category / "no train").rename(category / "train")
+    (category / "test").rename(category / "testing")
+    with pytest.raises(DatasetError, match="is a category"):
+        gather_good_images([category])
+
+    assert len(gather_good_images([category / "testing" / "good"])) == 2
+    assert len(gather_good_images([category / "train" / "good"])) == 3
+
+
+def test_gathering_good_images_refuses_bad_ones_and_nothing(tmp_path, draw):
+    draw("parts/ok/a.png")
+    draw("parts/nok/a.png")
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(DatasetError, match="folder `nok` in it"):
+        gather_good_images([tmp_path / "parts"])
+    with pytest.raises(DatasetError, match="empty: holds no images"):
+        gather_good_images([tmp_path / "empty"])
+    with pytest.raises(DatasetError, match="gone: does not exist"):
+        gather_good_images([tmp_path / "gone"])

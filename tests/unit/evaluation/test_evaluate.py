@@ -140,6 +140,35 @@ def test_a_score_at_the_threshold_is_rejected(
     assert (above.false_reject_rate, above.miss_rate) == (0, 1)
 
 
+def test_the_shares_in_review_by_hand(
+    red_inspector: Callable[..., Inspector], category: Callable[..., Path]
+) -> None:
+    data = category(good=[10, 20, 30, 40], scratch=[5, 25], stain=[50, 60])
+    inspector = red_inspector(35 / 255)
+    plain = evaluate(inspector, data)
+    assert plain.review_threshold is None
+    assert plain.normal_review_rate is plain.anomalous_review_rate is None
+    calibration = inspector.card.calibration.model_copy(
+        update={
+            "review_threshold": 19.5 / 255,
+            "review_rate": 0.4,
+            "pixel_threshold": 0.5,
+            "pixel_false_positive_rate": 0.0,
+        }
+    )
+    inspector.card = inspector.card.model_copy(update={"calibration": calibration})
+    found = evaluate(inspector, data)
+    assert found.review_threshold == 19.5 / 255
+    assert (found.normal_review_rate, found.anomalous_review_rate) == (0.5, 0.25)
+    assert (found.false_reject_rate, found.miss_rate) == (0.25, 0.5)
+    assert found.model == {
+        **plain.model,
+        "promised_review_rate": 0.4,
+        "pixel_threshold": 0.5,
+        "pixel_false_positive_rate": 0.0,
+    }
+
+
 def test_the_mask_rules_part_on_grey_pixels(
     red_inspector: Callable[..., Inspector], category: Callable[..., Path], save_image: Save
 ) -> None:

@@ -6,9 +6,21 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from draem.errors import InputError
-from draem.inspection.calibration import calibrate, guarantee, smallest_rate
+from draem.inspection.calibration import (
+    calibrate,
+    check_supported,
+    decide,
+    guarantee,
+    guarantees,
+    images_needed,
+    likely_rate,
+    pixel_level,
+    remarks,
+    smallest_rate,
+)
 from draem.modelfile import Calibration
 
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
@@ -139,3 +151,247 @@ def test_the_guarantee_names_the_rate_and_the_images() -> None:
     assert guarantee(calibration) == (
         "of good parts like these, on average at most 0.99% are rejected (100 calibration images)"
     )
+
+
+# The guarantee, against its exact distribution
+
+SPLITS = 3000
+CHANCE = 1e-4
+"""How often a right implementation may fail one of these tests; the seeds are fixed."""
+
+
+def allowed(images: int, rate: float) -> int:
+    """The most of `images + 1` exchangeable images that may be rejected, by its definition."""
+    return max(k for k in range(images + 1) if k <= rate * (images + 1) + 1e-9)
+
+
+def within_chance(count: int, splits: int, share: float) -> bool:
+    """Whether so many of independent trials with this probability are unsurprising."""
+    low, high = stats.binom.ppf([CHANCE, 1 - CHANCE], splits, share)
+    return bool(low <= count <= high)
+
+
+EXACT_CASES = [(5, 0.5), (19, 0.05), (39, 0.06), (99, 0.01), (30, 0.33)]
+
+
+@pytest.mark.parametrize(("images", "rate"), EXACT_CASES)
+def test_a_new_good_image_is_rejected_as_often_as_promised_and_no_less(
+    images: int, rate: float
+) -> None:
+    """Each split rejects its one new image with exactly floor((n + 1) rate) / (n + 1)."""
+    rng = np.random.default_rng([1, images])
+    rejected = reviewed = 0
+    review_rate = min(0.9, 2 * rate)
+    for _ in range(SPLITS):
+        *scores, new = continuous(rng, images + 1).astype(np.float32).tolist()
+        found = calibrate(scores, rate, review_rate=review_rate)
+        decision = decide(new, found)
+        rejected += decision == "reject"
+        reviewed += decision in ("reject", "review")
+    assert within_chance(rejected, SPLITS, allowed(images, rate) / (images + 1))
+    assert within_chance(reviewed, SPLITS, allowed(images, review_rate) / (images + 1))
+
+
+@pytest.mark.parametrize(("images", "rate"), EXACT_CASES)
+def test_ties_reject_no_more(images: int, rate: float) -> None:
+    rng = np.random.default_rng([2, images])
+    rejected = 0
+    for _ in range(SPLITS):
+        *scores, new = tied(rng, images + 1).astype(np.float32).tolist()
+        rejected += new >= calibrate(scores, rate).threshold
+    assert rejected <= stats.binom.ppf(1 - CHANCE, SPLITS, allowed(images, rate) / (images + 1))
+
+
+@pytest.mark.parametrize(("images", "rate"), [(39, 0.05), (99, 0.01), (60, 0.3)])
+def test_what_thresholds_reject_follows_the_beta_binomial(images: int, rate: float) -> None:
+    rng, fresh = np.random.default_rng([3, images]), 200
+    counts = np.empty(SPLITS, np.int64)
+    for split in range(SPLITS):
+        scores = rng.random(images + fresh).astype(np.float32)
+        threshold = calibrate(scores[:images].tolist(), rate).threshold
+        counts[split] = (scores[images:] >= threshold).sum()
+    most = allowed(images, rate)
+    exact = stats.betabinom(fresh, most, images + 1 - most)
+    for quantile in (0.1, 0.5, 0.9, 0.99):
+        bound = exact.ppf(quantile)
+        assert within_chance(int((counts <= bound).sum()), SPLITS, exact.cdf(bound))
+
+
+@pytest.mark.parametrize(("images", "rate"), [(1, 0.5), (39, 0.05), (99, 0.01), (500, 0.1)])
+def test_19_of_20_thresholds_reject_at_most_the_likely_rate(images: int, rate: float) -> None:
+    rng = np.random.default_rng([4, images])
+    beyond = 0
+    for _ in range(SPLITS):
+        found = calibrate(rng.random(images).tolist(), rate)
+        # Of uniform scores a threshold rejects exactly the share above it.
+        beyond += 1 - found.threshold > likely_rate(found)
+    assert within_chance(beyond, SPLITS, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("images", "rate"), [(1, 0.5), (1, 0.99), (9, 0.1), (99, 0.01), (999, 0.2), (30, 0.97)]
+)
+def test_the_likely_rate_is_the_betas_quantile(images: int, rate: float) -> None:
+    found = Calibration(threshold=0.5, false_reject_rate=rate, images=images)
+    most = allowed(images, rate)
+    exact = stats.beta.ppf(0.95, most, images + 1 - most)
+    assert likely_rate(found) == pytest.approx(exact, rel=1e-9)
+
+
+# Pixels
+
+
+def good_map(rng: np.random.Generator) -> NDArray[np.float32]:
+    """Maps of good parts: noise that is stronger on some parts than on others."""
+    return (rng.random() * rng.random((9, 11)) ** 3).astype(np.float32)
+
+
+@pytest.mark.parametrize("pixel_rate", [0.0, 0.01, 0.1])
+def test_no_more_good_images_have_too_many_pixels_marked_than_promised(pixel_rate: float) -> None:
+    images, rate = 19, 0.1
+    rng = np.random.default_rng([5, round(100 * pixel_rate)])
+    too_many = 0
+    for _ in range(SPLITS):
+        *maps, new = (good_map(rng) for _ in range(images + 1))
+        found = calibrate(
+            rng.random(images).tolist(),
+            rate,
+            pixel_levels=[pixel_level(plane, pixel_rate) for plane in maps],
+            pixel_false_positive_rate=pixel_rate,
+        )
+        assert found.pixel_threshold is not None
+        too_many += (new >= found.pixel_threshold).mean() > pixel_rate
+    assert within_chance(too_many, SPLITS, allowed(images, rate) / (images + 1))
+
+
+@pytest.mark.parametrize("pixel_rate", [0.0, 0.009, 0.01, 0.0101, 0.29, 0.5, 0.999])
+@pytest.mark.parametrize("digits", [1, 8])
+def test_a_threshold_marks_too_many_pixels_exactly_up_to_the_level(
+    pixel_rate: float, digits: int
+) -> None:
+    plane = np.random.default_rng(6).random((10, 10)).round(digits).astype(np.float32)
+    level = pixel_level(plane, pixel_rate)
+    for threshold in {*plane.ravel().tolist(), 0.0, 0.05, 0.5, 1.0, 1.1}:
+        marked = int((plane >= threshold).sum())
+        assert (marked > pixel_rate * plane.size + 1e-9) == (level >= threshold)
+
+
+def test_a_level_of_no_pixels_is_the_peak_and_the_map_stays_as_it_is() -> None:
+    plane = np.random.default_rng(7).random((8, 8)).astype(np.float32)
+    before = plane.copy()
+    assert pixel_level(plane, 0) == plane.max()
+    assert pixel_level(plane, 1 - 1e-12) == plane.min()
+    assert (plane == before).all()
+
+
+def test_without_the_options_there_is_one_threshold() -> None:
+    found = calibrate([0.1] * 19, 0.05)
+    assert found.review_threshold is found.review_rate is None
+    assert found.pixel_threshold is found.pixel_false_positive_rate is None
+    assert list(guarantees(found)) == ["threshold"]
+
+
+def test_the_thresholds_are_the_quantiles_of_their_own_values() -> None:
+    scores = np.arange(1, 100) / 100
+    found = calibrate(
+        scores.tolist(),
+        0.02,
+        review_rate=0.2,
+        pixel_levels=(scores / 2).tolist(),
+        pixel_false_positive_rate=0.001,
+    )
+    # 100 * 0.98 = 98 and 100 * 0.8 = 80.
+    assert found.threshold == pytest.approx(0.98, rel=2e-5)
+    assert found.review_threshold == pytest.approx(0.80, rel=2e-5)
+    assert found.pixel_threshold == pytest.approx(0.49, rel=2e-5)
+    assert (found.review_rate, found.pixel_false_positive_rate) == (0.2, 0.001)
+    assert found.threshold > 0.98
+
+
+# Refusal and words
+
+
+@pytest.mark.parametrize(
+    ("rate", "needed"), [(0.01, 99), (0.05, 19), (1 / 3, 2), (0.3, 3), (0.5, 1), (0.999, 1)]
+)
+def test_a_rate_is_refused_below_the_images_it_needs_and_not_at_them(
+    rate: float, needed: int
+) -> None:
+    assert images_needed(rate) == needed
+    check_supported(needed, rate)
+    assert smallest_rate(needed) <= rate * (1 + 1e-12)
+    with pytest.raises(InputError, match=f"at least {needed} good images"):
+        check_supported(needed - 1, rate)
+
+
+@pytest.mark.parametrize("images", range(1, 400))
+def test_the_smallest_rate_is_not_refused(images: int) -> None:
+    assert images_needed(smallest_rate(images)) == images
+    check_supported(images, smallest_rate(images))
+
+
+@pytest.mark.parametrize("images", [1, 2, 6, 10, 66, 240, 777, 98765])
+def test_the_rate_that_a_refusal_names_can_be_asked_for(images: int) -> None:
+    with pytest.raises(InputError, match=r"smallest rate that .* supports? is") as raised:
+        check_supported(images, smallest_rate(images) * 0.9)
+    named = float(str(raised.value.found).split()[-1].rstrip("%")) / 100
+    check_supported(images, named)
+    assert named < 1.01 * smallest_rate(images)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.04, 1, 1.5, -1, float("nan")])
+def test_a_review_rate_must_lie_above_the_false_reject_rate(rate: float) -> None:
+    with pytest.raises(InputError, match=r"review rate.*above the false-reject rate, 0.05"):
+        calibrate([0.5] * 30, 0.05, review_rate=rate)
+
+
+def test_a_review_rate_that_the_images_do_not_support_is_refused() -> None:
+    with pytest.raises(InputError, match=r"above the false-reject rate, 0\.25"):
+        calibrate([0.5] * 3, 0.01, review_rate=0.2)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1, float("nan")])
+def test_a_pixel_rate_out_of_range_is_refused(rate: float) -> None:
+    with pytest.raises(InputError, match="pixels' false-positive rate"):
+        calibrate([0.5], 0.5, pixel_levels=[0.5], pixel_false_positive_rate=rate)
+
+
+def test_levels_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(InputError, match="not finite"):
+        calibrate([0.5], 0.5, pixel_levels=[math.nan], pixel_false_positive_rate=0.1)
+
+
+def test_decisions_at_and_beside_the_thresholds() -> None:
+    two = Calibration(
+        threshold=0.5, false_reject_rate=0.05, images=19, review_threshold=0.3, review_rate=0.2
+    )
+    scores = (0.0, np.nextafter(0.3, 0), 0.3, np.nextafter(0.5, 0), 0.5, 1.0)
+    assert [decide(score, two) for score in scores] == [
+        *("pass", "pass", "review", "review", "reject", "reject")
+    ]
+    one = two.model_copy(update={"review_threshold": None})
+    assert [decide(score, one) for score in scores] == ["pass"] * 4 + ["reject"] * 2
+    assert decide(1.0, None) is None
+
+
+def test_each_threshold_has_its_guarantee_in_words() -> None:
+    found = Calibration(
+        threshold=0.5,
+        false_reject_rate=0.01,
+        images=240,
+        review_threshold=0.25,
+        review_rate=0.1,
+        pixel_threshold=0.125,
+        pixel_false_positive_rate=0.001,
+    )
+    assert guarantees(found) == {
+        "threshold": f"0.5: {guarantee(found)}",
+        "review threshold": "0.25: of good parts like these, on average at most 10% do not pass, "
+        "those rejected among them",
+        "pixel threshold": "0.125: of good parts like these, on average at most 1% have more than "
+        "0.1% of their pixels at or above it",
+    }
+    none = found.model_copy(update={"pixel_false_positive_rate": 0.0})
+    assert guarantees(none)["pixel threshold"].endswith("have any pixel at or above it")
+    assert remarks(found)[1] == "the smallest rate that 240 images support is 0.415%"
+    assert remarks(found)[0].endswith("19 of 20 like it reject at most 1.97%")

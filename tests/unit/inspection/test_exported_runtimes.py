@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -145,3 +146,22 @@ def test_one_model_may_be_used_from_several_threads(exported: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda image: inspector.run(image[None]).anomaly_scores[0], images))
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_thresholds_can_be_set_in_an_exported_model(
+    exported: Path, save_image: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = tmp_path / exported.name
+    for file in exported.parent.glob(f"{exported.stem}.*"):
+        shutil.copy(file, tmp_path)
+    images = np.random.default_rng(1).integers(0, 256, (9, 70, 70, 3), np.uint8)
+    for number, image in enumerate(images):
+        save_image(tmp_path / "good" / f"{number}.png", image)
+    before = draem.load(model).run(some_images(2))
+
+    found = draem.calibrate_model(model, tmp_path / "good", false_reject_rate=0.1).calibration
+
+    after = draem.load(model)
+    assert after.card.calibration == found
+    assert found.threshold > max(after.inspect(image).anomaly_score for image in images)
+    np.testing.assert_array_equal(after.run(some_images(2)).anomaly_maps, before.anomaly_maps)

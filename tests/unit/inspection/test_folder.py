@@ -59,6 +59,7 @@ def test_every_image_gets_one_line_in_order(
             "anomaly_score": found.anomaly_score,
             "threshold": 0.5,
             "is_anomalous": found.is_anomalous,
+            "decision": found.decision,
             "regions": [
                 {"box": list(region.box), "area": region.area, "peak": region.peak}
                 for region in found.regions
@@ -181,9 +182,25 @@ def test_without_a_threshold_nothing_is_anomalous(
     path = save_image(tmp_path / "part.png", part(255))
     summary = inspect_files(red_inspector(None), [path], tmp_path / "out")
     (line,) = lines_of(summary)
-    assert line["threshold"] is line["is_anomalous"] is None
+    assert line["threshold"] is line["is_anomalous"] is line["decision"] is None
     assert line["regions"]
     assert summary.anomalous == 0
+
+
+def test_images_for_review_are_counted(
+    red_inspector: Callable[..., Inspector], save_image: Save, tmp_path: Path
+) -> None:
+    inspector = red_inspector(0.5)
+    two = inspector.card.calibration.model_copy(update={"review_threshold": 0.25})
+    inspector.card = inspector.card.model_copy(update={"calibration": two})
+    paths = [
+        save_image(tmp_path / f"{level}.png", np.full((64, 64, 3), level, np.uint8))
+        for level in (10, 100, 20, 200, 30)
+    ]
+    summary = inspect_files(inspector, [*paths, tmp_path / "missing.png"], tmp_path / "out")
+    decisions = [line.get("decision") for line in lines_of(summary)]
+    assert decisions == ["pass", "review", "pass", "reject", "pass", None]
+    assert (summary.passed, summary.review, summary.anomalous) == (3, 1, 1)
 
 
 def test_no_images_give_an_empty_file_and_earlier_lines_go(

@@ -20,6 +20,11 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
+def with_calibration(card: ModelCard, **facts: object) -> ModelCard:
+    assert card.calibration is not None
+    return card.model_copy(update={"calibration": card.calibration.model_copy(update=facts)})
+
+
 @pytest.mark.parametrize("size", [(64, 64), (32, 200), (150, 90), (1000, 17)])
 def test_an_image_of_any_size_gets_a_map_of_its_size(tiny_model: Path, size: tuple) -> None:
     inspector = load(tiny_model, device="cpu")
@@ -83,6 +88,37 @@ def test_a_score_at_the_threshold_is_anomalous(red_inspector: Callable[..., Insp
     assert (above.is_anomalous, above.regions) == (False, ())
 
 
+def test_between_two_thresholds_a_person_decides(
+    red_inspector: Callable[..., Inspector],
+) -> None:
+    inspector = red_inspector(0.5)
+    inspector.card = with_calibration(inspector.card, review_threshold=0.25, review_rate=0.2)
+    images = {level: np.full((64, 64, 3), level, np.uint8) for level in (50, 100, 200)}
+    found = {level: inspector.inspect(image) for level, image in images.items()}
+    assert [f.decision for f in found.values()] == ["pass", "review", "reject"]
+    assert [f.is_anomalous for f in found.values()] == [False, False, True]
+    assert [bool(f.regions) for f in found.values()] == [False, False, True]
+    plain = red_inspector(0.5)
+    assert [plain.inspect(image).decision for image in images.values()] == [
+        *("pass", "pass", "reject")
+    ]
+
+
+def test_a_pixel_threshold_marks_the_regions(red_inspector: Callable[..., Inspector]) -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[10:30, 20:30, 0] = 204
+    image[12:20, 22:28, 0] = 250
+    inspector = red_inspector(0.5)
+    for level, box in ((0.9, (22, 12, 6, 8)), (0.7, (20, 10, 10, 20)), (1.1, (20, 10, 10, 20))):
+        inspector.card = with_calibration(
+            inspector.card, pixel_threshold=level, pixel_false_positive_rate=0.001
+        )
+        found = inspector.inspect(image)
+        assert [region.box for region in found.regions] == [box]
+        assert found.is_anomalous is True
+    assert inspector.inspect(image // 4).regions == ()
+
+
 @pytest.mark.parametrize("shift", [-1e-6, 1e-6])
 def test_the_last_digits_of_a_runtime_part_no_decision_from_its_regions(
     red_inspector: Callable[..., Inspector], shift: float
@@ -98,7 +134,7 @@ def test_without_a_threshold_nothing_is_decided(red_inspector: Callable[..., Ins
     inspector = red_inspector(None)
     bright = np.full((64, 64, 3), 200, np.uint8)
     found = inspector.inspect(bright)
-    assert inspector.threshold is found.threshold is found.is_anomalous is None
+    assert inspector.threshold is found.threshold is found.is_anomalous is found.decision is None
     assert len(found.regions) == 1
     assert inspector.inspect(bright // 2).regions == ()
 
@@ -189,7 +225,7 @@ def test_a_run_folder_stands_for_its_model(tiny_model: Path, tmp_path: Path) -> 
     assert load(run / "MODEL.SAFETENSORS", device="cpu").card == read_card(tiny_model)
 
 
-@pytest.mark.parametrize("name", ["m.onnx", "m.txt", "m.pckl", "m", "m.safetensors.bak"])
+@pytest.mark.parametrize("name", ["m.txt", "m.pckl", "m", "m.safetensors.bak"])
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"something")
     with pytest.raises(ModelFileError, match=r"no runtime is known.*draem train") as raised:

@@ -149,3 +149,53 @@ def test_a_lone_bright_pixel_does_not_alarm_and_is_no_region_elsewhere() -> None
         1,
         np.float32(0.8),
     ]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_pixel_threshold_leaves_the_images_decision_alone(seed: int) -> None:
+    plane, rng = random_map(seed), np.random.default_rng(seed)
+    score = anomaly_score(plane)
+    for threshold in (score, score * 0.7, float(np.nextafter(score, 2)), *rng.random(3)):
+        for pixel_threshold in (0.0, *rng.random(3), float(plane.max()), 1.5):
+            regions = find_regions(plane, threshold, plane.shape, pixel_threshold=pixel_threshold)
+            assert bool(regions) == (score >= threshold)
+        plain = find_regions(plane, threshold, plane.shape)
+        assert find_regions(plane, threshold, plane.shape, pixel_threshold=threshold) == plain
+
+
+def test_a_pixel_threshold_marks_more_or_less_than_the_images() -> None:
+    plane = np.zeros((64, 64), np.float32)
+    plane[10:30, 10:30] = 0.3
+    plane[14:26, 14:26] = 0.6
+    plane[16:20, 16:20] = 0.9
+    plane[50:54, 50:54] = 0.3
+
+    def boxes(pixel_threshold: float | None) -> list[tuple[int, int, int, int]]:
+        regions = find_regions(plane, 0.5, (64, 64), pixel_threshold=pixel_threshold)
+        return [region.box for region in regions]
+
+    assert boxes(None) == boxes(0.5) == [(14, 14, 12, 12)]
+    assert boxes(0.2) == [(10, 10, 20, 20)], "what does not alarm is no region, marked or not"
+    assert boxes(0.8) == [(16, 16, 4, 4)]
+
+
+def test_a_pixel_at_the_pixel_threshold_is_marked() -> None:
+    plane = np.full((64, 64), 0.5, np.float32)
+    plane[20:30, 20:30] = 0.75
+    for pixel_threshold, side in ((0.75, 10), (0.75 + 1e-9, 64)):
+        (region,) = find_regions(plane, 0.5, (64, 64), pixel_threshold=pixel_threshold)
+        assert region.box[2:] == (side, side)
+
+
+def test_where_nothing_reaches_the_pixel_threshold_the_images_marks() -> None:
+    plane = np.zeros((64, 64), np.float32)
+    plane[10:20, 10:20] = 0.6
+    plane[40:50, 40:50] = 0.95
+    plane[60, 5] = 1  # alone, so it raises no alarm, and marks nothing for the others
+    found = find_regions(plane, 0.5, (64, 64), pixel_threshold=0.9)
+    assert [region.box for region in found] == [(40, 40, 10, 10), (10, 10, 10, 10)]
+    above = find_regions(plane, 0.5, (64, 64), pixel_threshold=1.01)
+    assert [region.box for region in above] == [(40, 40, 10, 10), (10, 10, 10, 10)]
+    weak = np.where(plane == np.float32(0.95), 0, plane)
+    (only,) = find_regions(weak, 0.5, (64, 64), pixel_threshold=0.9)
+    assert only.box == (10, 10, 10, 10)

@@ -34,6 +34,9 @@ def test_document_has_the_promised_keys_and_values(evaluation: Evaluation) -> No
         "threshold",
         "false_reject_rate",
         "miss_rate",
+        "review_threshold",
+        "normal_review_rate",
+        "anomalous_review_rate",
         "model",
         "data",
         "images",
@@ -47,6 +50,7 @@ def test_document_has_the_promised_keys_and_values(evaluation: Evaluation) -> No
     assert document["counts"] == {"normal": 4, "anomalous": 6, "scratch": 3, "dent": 3}
     assert document["threshold"] == 0.5
     assert document["false_reject_rate"] == 0.25
+    assert document["review_threshold"] is document["normal_review_rate"] is None
     assert document["data"] == str(Path("parts/screw"))
     images = document["images"]
     assert isinstance(images, list)

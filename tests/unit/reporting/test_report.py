@@ -45,6 +45,38 @@ def test_first_screen_says_what_was_tested_and_what_came_out(
         assert text.index(words) < text.index("How far good and defective images lie apart")
 
 
+def test_a_review_threshold_tells_who_goes_to_review(
+    evaluation: Evaluation, read_page: ReadPage
+) -> None:
+    plain = read_page(render_report(evaluation)).text
+    assert "review" not in plain
+    assert "Pixels are marked" not in plain
+    model = {
+        **evaluation.model,
+        "promised_review_rate": 0.2,
+        "pixel_threshold": 0.75,
+        "pixel_false_positive_rate": 0.001,
+    }
+    text = read_page(render_report(replace(evaluation, review_threshold=0.3, model=model))).text
+    for words in (
+        "1 of 4 good images would be rejected 25.0%",
+        "1 of 4 good images would go to review 25.0%",
+        "1 of 6 defective images would go to review 16.7%",
+        "1 of 6 defective images would pass 16.7%",
+        "passes or review is rejected",
+        "good 3 1 false alarms defective 2 not rejected 4",
+        (
+            "goes to review when its score is 0.3000 or higher but not rejected. On average at "
+            "most 20% of good images do not pass."
+        ),
+        (
+            "anomaly map is 0.7500 or higher: on average at most 5% of good images have more than "
+            "0.1% of their pixels there."
+        ),
+    ):
+        assert words in text, words
+
+
 def test_title_is_the_callers_or_the_categorys(evaluation: Evaluation, read_page: ReadPage) -> None:
     named = replace(evaluation, model={**evaluation.model, "category": "Bolt M6"})
     assert read_page(render_report(named)).text.startswith("Bolt M6 – evaluation by draem")

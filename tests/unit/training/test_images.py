@@ -11,7 +11,6 @@ from draem.errors import DatasetError, RecipeError
 from draem.training.images import (
     auto_image_size,
     read_run_images,
-    split_held_out,
     with_image_size,
 )
 from draem.training.recipe import fixed_image_size, make_recipe
@@ -166,23 +165,3 @@ def test_images_are_read_once_the_size_is_known(folder_of: Callable[..., Path]) 
     assert images.held_out.shape == (1, 384, 256, 3)
     # `varied` cuts windows from its textures, which therefore need no proportions of the images.
     assert images.textures.shape == (3, 3, 256, 256)
-
-
-@pytest.mark.parametrize(
-    ("count", "share", "wanted"),
-    [(10, 0.0, 0), (10, 0.1, 1), (3, 0.1, 1), (100, 0.254, 25), (5, 0.99, 4), (1, 0.5, 0)],
-)
-def test_images_are_held_out_once_each(count: int, share: float, wanted: int) -> None:
-    held_out, kept = split_held_out(count, share, seed=3)
-
-    assert len(held_out) == wanted
-    assert sorted([*held_out, *kept]) == list(range(count))
-    assert list(held_out) == sorted(held_out)
-    assert list(kept) == sorted(kept)
-
-
-def test_the_seed_decides_which_are_held_out() -> None:
-    first, again, other = (split_held_out(200, 0.3, seed)[0] for seed in (1, 1, 2))
-
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)

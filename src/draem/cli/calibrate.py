@@ -1,0 +1,61 @@
+"""`draem calibrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from draem.cli.terminal import bar, stderr_console
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="A model file, or the folder of a run.")],
+    good_images: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Images of good parts that it was not trained on, and folders of them."
+        ),
+    ],
+    false_reject_rate: Annotated[
+        float, typer.Option(help="Share of good parts that may be rejected, such as 0.01.")
+    ],
+    review_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of good parts that may fail to pass: sets a second, lower threshold, "
+            "from which on a person looks."
+        ),
+    ] = None,
+    pixel_false_positive_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of a good part's pixels that may be marked: sets a threshold for pixels."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+) -> None:
+    """Set a model's thresholds from images of good parts, with a guarantee."""
+    from draem.inspection.calibrate_model import calibrate_model
+    from draem.inspection.calibration import guarantees, remarks
+
+    with bar(stderr_console(), "Calibrating") as progress:
+        result = calibrate_model(
+            model,
+            good_images,
+            false_reject_rate=false_reject_rate,
+            review_rate=review_rate,
+            pixel_false_positive_rate=pixel_false_positive_rate,
+            device=device,
+            progress=progress,
+        )
+    for path, reason in result.failures:
+        typer.echo(f"warning: {path}: {reason}; it took no part", err=True)
+    found = result.calibration
+    for line in (
+        *(f"{name} {words}" for name, words in guarantees(found).items()),
+        *remarks(found),
+    ):
+        typer.echo(f"{line[0].upper()}{line[1:]}.")
+    typer.echo(result.model)

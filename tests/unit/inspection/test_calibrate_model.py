@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from draem.datasets.decoded import decode_images, fingerprint
+from draem.datasets.held_out import split_held_out
+from draem.errors import DatasetError, InputError, ModelFileError, OutputError
+from draem.imaging.decode import decode_image
+from draem.inspection.calibrate_model import calibrate_model
+from draem.inspection.calibration import calibrate, pixel_level
+from draem.inspection.inspector import load
+from draem.modelfile import ModelCard, TrainingSet, read_card, read_model
+
+Save = Callable[[Path, np.ndarray], Path]
+
+
+@pytest.fixture
+def model(tiny_model: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model that a test may change."""
+    return shutil.copy(tiny_model, tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def good(save_image: Save, tmp_path: Path) -> Path:
+    """A folder of 12 images of several sizes, none of them the network's."""
+    rng = np.random.default_rng(3)
+    for number in range(12):
+        size = (int(rng.integers(20, 120)), int(rng.integers(20, 120)), 3)
+        pixels = rng.integers(0, 256, size) * rng.random()
+        save_image(tmp_path / "good" / f"{number:02d}.png", pixels.astype(np.uint8))
+    return tmp_path / "good"
+
+
+def test_the_thresholds_are_those_of_what_the_inspector_finds(model: Path, good: Path) -> None:
+    inspector, card = load(model), read_card(model)
+    found = [inspector.inspect(decode_image(path)) for path in sorted(good.iterdir())]
+    assert found[0].anomaly_map.shape != found[1].anomaly_map.shape
+    expected = calibrate(
+        [one.anomaly_score for one in found],
+        0.1,
+        review_rate=0.4,
+        pixel_levels=[pixel_level(one.anomaly_map, 0.02) for one in found],
+        pixel_false_positive_rate=0.02,
+    )
+    result = calibrate_model(
+        model, good, false_reject_rate=0.1, review_rate=0.4, pixel_false_positive_rate=0.02
+    )
+    assert result.calibration == expected
+    assert (result.model, result.failures) == (model, ())
+    assert expected.review_threshold is not None
+    assert expected.review_threshold < expected.threshold != card.calibration.threshold
+    assert read_card(model) == card.model_copy(update={"calibration": expected})
+    read_model(model)
+    again = load(model).inspect(decode_image(good / "00.png"))
+    assert again.threshold == expected.threshold
+    assert again.anomaly_score == found[0].anomaly_score
+
+
+def test_an_earlier_calibration_is_replaced_as_a_whole(model: Path, good: Path) -> None:
+    calibrate_model(
+        model, good, false_reject_rate=0.1, review_rate=0.4, pixel_false_positive_rate=0.02
+    )
+    found = calibrate_model(model, good, false_reject_rate=0.2).calibration
+    assert found.review_threshold is found.pixel_threshold is None
+    assert read_card(model).calibration == found
+
+
+def test_a_model_without_a_threshold_gets_one(
+    write_tiny_model: Callable[..., ModelCard], good: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    write_tiny_model(run / "model.safetensors", calibration=None)
+    result = calibrate_model(str(run), str(good), false_reject_rate=0.1)
+    assert result.model == run / "model.safetensors"
+    assert load(run).threshold == result.calibration.threshold
+
+
+def test_files_and_folders_count_each_image_once(model: Path, good: Path) -> None:
+    whole = calibrate_model(model, good, false_reject_rate=0.1).calibration
+    files = [*sorted(good.iterdir(), reverse=True), good, good / "03.png"]
+    assert calibrate_model(model, files, false_reject_rate=0.1).calibration == whole
+    assert whole.images == 12
+
+
+def test_an_image_that_cannot_be_read_costs_only_itself(
+    model: Path, good: Path, tmp_path: Path
+) -> None:
+    (good / "04.png").write_bytes((good / "04.png").read_bytes()[:80])
+    (good / "99.png").write_text("no image")
+    calls: list[tuple[int, int]] = []
+    result = calibrate_model(
+        model, good, false_reject_rate=0.1, progress=lambda *call: calls.append(call)
+    )
+    assert [path.name for path, _ in result.failures] == ["04.png", "99.png"]
+    assert result.failures[1][1] == "is not an image that draem can read"
+    assert result.calibration.images == 11
+    assert calls == [(done, 13) for done in range(1, 14)]
+    for path, _ in result.failures:
+        path.unlink()
+    assert calibrate_model(model, good, false_reject_rate=0.1).calibration == result.calibration
+
+
+def test_a_rate_that_so_few_images_cannot_support_is_refused(
+    model: Path, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = model.read_bytes()
+    calls: list[int] = []
+    with pytest.raises(InputError) as raised:
+        calibrate_model(model, good, false_reject_rate=0.05, progress=lambda *c: calls.append(1))
+    assert str(raised.value) == (
+        "12 good images cannot support a false-reject rate of 5%. Expected at least 19 good images "
+        "for that rate. Found 12; the smallest rate that 12 images support is 7.7%. Take more "
+        "images of good parts, or ask for a higher rate."
+    )
+    assert calls == [], "the images were inspected in vain"
+    assert model.read_bytes() == before
+    # Enough files, but one of them is no image.
+    (good / "00.png").write_bytes(b"")
+    with pytest.raises(InputError, match="11 good images cannot support"):
+        calibrate_model(model, good, false_reject_rate=1 / 13)
+    assert model.read_bytes() == before
+
+
+def test_images_none_of_which_can_be_read_are_refused(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/1.png").write_text("no image")
+    with pytest.raises(DatasetError, match=r"1\.png: none of the good images can be read"):
+        calibrate_model(model, tmp_path / "bad", false_reject_rate=0.5)
+
+
+@pytest.mark.parametrize(
+    ("rates", "named"),
+    [
+        ({"false_reject_rate": 0}, "false-reject rate"),
+        ({"false_reject_rate": 1.0}, "false-reject rate"),
+        ({"false_reject_rate": 0.2, "review_rate": 0.2}, "review rate"),
+        ({"false_reject_rate": 0.2, "pixel_false_positive_rate": 1}, "pixels'"),
+    ],
+)
+def test_rates_that_mean_nothing_are_refused_first(rates: dict, named: str) -> None:
+    with pytest.raises(InputError, match=f"{named}.*out of range"):
+        calibrate_model("missing.safetensors", "nowhere", **rates)
+
+
+def test_what_is_not_there_is_named(model: Path, good: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="there is no such model"):
+        calibrate_model(tmp_path / "missing.safetensors", good, false_reject_rate=0.1)
+    with pytest.raises(DatasetError, match="nowhere: does not exist"):
+        calibrate_model(model, tmp_path / "nowhere", false_reject_rate=0.1)
+
+
+def test_a_category_is_refused(model: Path, tiny_category: Path) -> None:
+    with pytest.raises(DatasetError, match=r"is a category.*not trained on.*test/good"):
+        calibrate_model(model, tiny_category, false_reject_rate=0.5)
+    # Who names the folder has decided.
+    result = calibrate_model(model, tiny_category / "test/good", false_reject_rate=0.5)
+    assert result.calibration.images == 3
+
+
+def test_a_model_that_is_replaced_meanwhile_keeps_its_calibration(
+    model: Path, good: Path, write_tiny_model: Callable[..., ModelCard]
+) -> None:
+    other: list[ModelCard] = []
+
+    def replace(done: int, total: int) -> None:
+        if done == total:
+            other.append(write_tiny_model(model, seed=1))
+
+    with pytest.raises(ModelFileError, match="another model"):
+        calibrate_model(model, good, false_reject_rate=0.1, progress=replace)
+    assert read_card(model) == other[0]
+
+
+def test_a_file_that_cannot_be_written_is_left_alone(
+    model: Path, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = model.read_bytes()
+    monkeypatch.setattr("shutil.copyfileobj", fail)
+    with pytest.raises(OutputError, match=r"model\.safetensors: cannot be written"):
+        calibrate_model(model, good, false_reject_rate=0.1)
+    assert model.read_bytes() == before
+
+
+@pytest.fixture
+def trained(
+    write_tiny_model: Callable[..., ModelCard], good: Path, tmp_path: Path
+) -> Callable[[float], Path]:
+    """A model that says it was trained on the good images, with some held out."""
+
+    def write(held_out_share: float) -> Path:
+        _, kept = split_held_out(12, held_out_share, seed=7)
+        images = decode_images(sorted(good.iterdir()), (64, 64), "area")
+        path = tmp_path / "trained.safetensors"
+        write_tiny_model(
+            path,
+            interpolation="area",
+            recipe={"training": {"held_out_share": held_out_share, "seed": 7}},
+            training_set=TrainingSet(images=len(kept), fingerprint=fingerprint(images[kept])),
+        )
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("held_out_share", [0.0, 0.1, 0.5])
+def test_the_training_images_are_refused(
+    trained: Callable[[float], Path], good: Path, held_out_share: float
+) -> None:
+    path = trained(held_out_share)
+    before = path.read_bytes()
+    for named in (good, sorted(good.iterdir(), reverse=True)):
+        with pytest.raises(DatasetError, match="the model was trained with") as raised:
+            calibrate_model(path, named, false_reject_rate=0.1)
+        assert raised.value.path == good
+    assert path.read_bytes() == before
+
+
+def test_other_images_are_not_taken_for_the_training_images(
+    trained: Callable[[float], Path], good: Path, save_image: Save
+) -> None:
+    path = trained(0.1)
+    pixels = decode_image(good / "05.png").copy()
+    pixels[::2] = 255 - pixels[::2]
+    save_image(good / "05.png", pixels)
+    save_image(good / "04.png", pixels)
+    assert calibrate_model(path, good, false_reject_rate=0.1).calibration.images == 12
+    (good / "06.png").write_bytes(b"")
+    assert calibrate_model(path, good, false_reject_rate=0.1).calibration.images == 11
