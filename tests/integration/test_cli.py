@@ -136,6 +136,32 @@ def test_inspect_names_every_image_and_goes_on_after_a_bad_one(
             assert (tmp_path / "out" / line["overlay"]).is_file()
 
 
+def test_inspect_writes_regions_as_coco_without_small_ones(
+    draem_cli: Cli, trained_run: Path, shared_category: Path, tmp_path: Path
+) -> None:
+    images = shared_category / "test"
+    outcome = draem_cli("inspect", trained_run, images, "--out", tmp_path / "all", "--coco")
+    assert outcome.status == 0, outcome.err
+    lines = [json.loads(line) for line in (tmp_path / "all/results.jsonl").read_text().splitlines()]
+    coco = json.loads((tmp_path / "all/coco.json").read_text())
+    areas = sorted(region["area"] for line in lines for region in line["regions"])
+    assert [image["file_name"] for image in coco["images"]] == [line["image"] for line in lines]
+    assert sorted(annotation["area"] for annotation in coco["annotations"]) == areas
+    assert areas
+
+    least = areas[-1]
+    draem_cli("inspect", trained_run, images, "--out", tmp_path / "few", "--min-area", least)
+    few = [json.loads(line) for line in (tmp_path / "few/results.jsonl").read_text().splitlines()]
+    assert {r["area"] for line in few for r in line["regions"]} == {least}
+    decisions = [[line["is_anomalous"] for line in each] for each in (lines, few)]
+    assert decisions[0] == decisions[1]
+    assert not (tmp_path / "few/coco.json").exists()
+    refused(
+        draem_cli("inspect", trained_run, images, "--out", tmp_path / "no", "--min-area", "-1"),
+        "--min-area",
+    )
+
+
 def test_inspect_takes_a_file_with_a_leading_dash(
     draem_cli: Cli, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,13 @@ def command(
     model: Annotated[Path, typer.Argument(help="A model file, or the folder of a run.")],
     images: Annotated[list[Path], typer.Argument(help="Images and folders of images.")],
     out: Annotated[Path, typer.Option(help="Folder for results.jsonl, maps and overlays.")],
+    min_area: Annotated[
+        int,
+        typer.Option(min=0, help="List no regions below so many pixels; the decision is the same."),
+    ] = 0,
+    coco: Annotated[
+        bool, typer.Option("--coco", help="Also write the regions as coco.json.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
 ) -> None:
     """Score images and mark their defects."""
@@ -25,9 +32,9 @@ def command(
 
     console = stderr_console()
     paths = without_results(gather_images(images), out)
-    inspector = load(model, device=device)
+    inspector = load(model, device=device, min_area=min_area)
     with bar(console, "Inspecting") as progress:
-        summary = inspect_files(inspector, paths, out, progress=progress)
+        summary = inspect_files(inspector, paths, out, coco=coco, progress=progress)
     for path, message in summary.failures:
         typer.echo(f"error: {path}: {message}", err=True)
     decided = "no threshold" if inspector.threshold is None else f"{summary.anomalous} anomalous"

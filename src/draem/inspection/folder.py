@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,9 @@ from draem.files import make_folder
 from draem.imaging.colors import outline, overlay
 from draem.imaging.decode import decode_image
 from draem.imaging.encode import map_to_uint16, write_png
+from draem.inspection.coco import coco_file
 from draem.inspection.inspector import Inspection, Inspector
+from draem.inspection.regions import Region
 
 _REGION_COLOR = (255, 255, 255)
 
@@ -43,21 +45,22 @@ def inspect_files(
     paths: Sequence[Path],
     out: str | Path,
     *,
+    coco: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
     """Inspect image files and write what is found.
 
     `out` receives `results.jsonl` with one line an image, in the order of `paths`, written as the
     work goes on: `image`, `anomaly_score`, `threshold`, `is_anomalous`, `regions` (each with
-    `box` x, y, width, height, `area` and `peak`, in pixels of the image), `map` and `overlay`
-    (files in `out`); or `image` and `error` where a file cannot be read. Maps are 16-bit PNG
-    files, 65535 standing for 1, of the image's size.
+    what `Region` has), `map` and `overlay` (files in `out`); or `image` and `error` where a file
+    cannot be read. Maps are 16-bit PNG files, 65535 standing for 1, of the image's size.
 
     Args:
         inspector: The model.
         paths: Image files.
         out: The folder to write into; an earlier results file and maps and overlays of the same
             names are replaced.
+        coco: Also write the regions as `coco.json`, once all images are done.
         progress: Called with (images done, images in all).
 
     Raises:
@@ -70,7 +73,10 @@ def inspect_files(
     anomalous = 0
     try:
         # A file name that is not Unicode becomes a JSON escape such as \udcff.
-        with results.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        with (
+            coco_file(folder / "coco.json") if coco else contextlib.nullcontext() as annotate,
+            results.open("w", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             named = zip(paths, _names(paths), strict=True)
             for done, (path, name) in enumerate(named, 1):
                 line: dict[str, object] = {"image": str(path)}
@@ -86,6 +92,8 @@ def inspect_files(
                     line |= result_line(found)
                     line |= {"map": f"maps/{name}", "overlay": f"overlays/{name}"}
                     anomalous += bool(found.is_anomalous)
+                    if annotate:
+                        annotate(path, image.shape[:2], found.regions)
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 file.flush()
                 if progress:
@@ -111,7 +119,9 @@ def result_line(found: Inspection) -> dict[str, object]:
         "anomaly_score": found.anomaly_score,
         "threshold": found.threshold,
         "is_anomalous": found.is_anomalous,
-        "regions": [dataclasses.asdict(region) for region in found.regions],
+        "regions": [
+            {name: getattr(region, name) for name in Region.__slots__} for region in found.regions
+        ],
     }
 
 

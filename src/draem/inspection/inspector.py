@@ -27,7 +27,8 @@ class Inspection:
         anomaly_score: In [0, 1], the maximum of the mean-filtered anomaly map; never rescaled.
         threshold: Scores at or above it are anomalous; None where the model has none.
         is_anomalous: The decision; None where the model has no threshold.
-        regions: Where the defects are, highest peak first, in pixels of the image.
+        regions: Where the defects are, highest peak first, in pixels of the image; without those
+            below the Inspector's smallest area.
         anomaly_map: (height, width) float32 in [0, 1], at the image's own size.
         reconstruction: (height, width, 3) uint8 RGB at the network's size.
     """
@@ -46,6 +47,11 @@ class Inspector:
     Args:
         card: What the model file says of the model.
         runtime: What runs it.
+        min_area: Regions of fewer pixels of the original image are not listed. The decision does
+            not depend on it: that is the score's.
+
+    Raises:
+        InputError: The smallest area is negative.
 
     Example:
         >>> inspector = draem.load("runs/screw/model.safetensors")  # doctest: +SKIP
@@ -53,8 +59,15 @@ class Inspector:
         False
     """
 
-    def __init__(self, card: ModelCard, runtime: Runtime) -> None:
+    def __init__(self, card: ModelCard, runtime: Runtime, *, min_area: int = 0) -> None:
+        if min_area < 0:
+            raise InputError(
+                "the smallest area of a region is out of range",
+                expected="a number of pixels, 0 or more",
+                found=str(min_area),
+            )
         self.card = card
+        self.min_area = min_area
         self._runtime = runtime
 
     @property
@@ -123,11 +136,12 @@ class Inspector:
         anomaly_map, score = output.anomaly_maps[row], float(output.anomaly_scores[row])
         threshold = self.threshold
         level = UNCALIBRATED_THRESHOLD if threshold is None else threshold
+        regions = _regions(anomaly_map, score, level, size, self.card.smoothing)
         return Inspection(
             anomaly_score=score,
             threshold=threshold,
             is_anomalous=None if threshold is None else score >= threshold,
-            regions=_regions(anomaly_map, score, level, size, self.card.smoothing),
+            regions=tuple(region for region in regions if region.area >= self.min_area),
             anomaly_map=resize_map(anomaly_map, size),
             reconstruction=output.reconstructions[row],
         )
@@ -151,16 +165,17 @@ def _regions(
     return find_regions(anomaly_map, reached, size, smoothing)
 
 
-def load(path: str | Path, *, device: str = "auto") -> Inspector:
+def load(path: str | Path, *, device: str = "auto", min_area: int = 0) -> Inspector:
     """Load a trained model; the file's suffix picks the runtime.
 
     Args:
         path: A `.safetensors` model file, as `draem train` writes it.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        min_area: Regions of fewer pixels of the original image are not listed; see `Inspector`.
 
     Raises:
         ModelFileError: The file is missing, damaged or not one of draem's.
-        InputError: There is no such device.
+        InputError: There is no such device, or the smallest area is negative.
         MissingDependencyError: torch is not installed.
     """
     path = model_path(path)
@@ -178,7 +193,7 @@ def load(path: str | Path, *, device: str = "auto") -> Inspector:
             "running a .safetensors model needs torch",
             hint="Install it with: pip install 'draem[train]'",
         ) from error
-    return Inspector(*load_torch_runtime(path, device))
+    return Inspector(*load_torch_runtime(path, device), min_area=min_area)
 
 
 def model_path(path: str | Path) -> Path:
