@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,9 +19,11 @@ from draem.imaging.decode import decode_image
 from draem.imaging.encode import map_to_uint16, write_png
 from draem.inspection.coco import coco_file
 from draem.inspection.inspector import Inspection, Inspector
+from draem.inspection.interest import interest_at
 from draem.inspection.regions import Region
 
 _REGION_COLOR = (255, 255, 255)
+_FAINT = 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,9 @@ def inspect_files(
                 else:
                     found = inspector.inspect(image)
                     write_png(maps / name, map_to_uint16(found.anomaly_map))
-                    write_png(overlays / name, draw_overlay(image, found))
+                    write_png(
+                        overlays / name, draw_overlay(image, found, inspector.region_of_interest)
+                    )
                     line |= result_line(found)
                     line |= {"map": f"maps/{name}", "overlay": f"overlays/{name}"}
                     anomalous += bool(found.is_anomalous)
@@ -125,17 +130,23 @@ def result_line(found: Inspection) -> dict[str, object]:
     }
 
 
-def draw_overlay(image: NDArray[np.uint8], found: Inspection) -> NDArray[np.uint8]:
+def draw_overlay(
+    image: NDArray[np.uint8], found: Inspection, inside: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
     """The image with its anomaly map over it and boxes round its regions.
 
     Args:
         image: (height, width, 3) uint8 RGB, as it was inspected.
         found: What was found on it.
+        inside: The Inspector's region of interest, whose outline is drawn faintly.
 
     Returns:
         (height, width, 3) uint8 RGB.
     """
     picture = overlay(image, found.anomaly_map)
+    if inside is not None:
+        lined = outline(picture, interest_at(inside, image.shape[:2]), _REGION_COLOR)
+        picture = cv2.addWeighted(lined, _FAINT, picture, 1 - _FAINT, 0).astype(np.uint8)
     boxes = np.zeros(image.shape[:2], bool)
     for region in found.regions:
         x, y, width, height = region.box

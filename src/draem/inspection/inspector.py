@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.errors import InputError, MissingDependencyError, ModelFileError
+from draem.imaging.interest import Interest, decode_interest, fit_interest
 from draem.imaging.resize import resize_image, resize_map
+from draem.inspection.interest import interest_at, limit_map, limit_output
 from draem.inspection.regions import Region, find_regions
 from draem.inspection.runtime import Runtime, RuntimeOutput
 from draem.inspection.scoring import anomaly_score
@@ -49,9 +51,17 @@ class Inspector:
         runtime: What runs it.
         min_area: Regions of fewer pixels of the original image are not listed. The decision does
             not depend on it: that is the score's.
+        region_of_interest: Inspect nothing outside it, nor outside the model's own. A mask of the
+            images' proportions: an image file, white where to inspect, or (height, width) bool.
+
+    Attributes:
+        region_of_interest: (network height, network width) bool, True where to inspect; None for
+            everything.
 
     Raises:
-        InputError: The smallest area is negative.
+        ImageError: The mask cannot be read.
+        InputError: The smallest area is negative, or there is nothing to inspect.
+        ModelFileError: The model's region of interest is damaged.
 
     Example:
         >>> inspector = draem.load("runs/screw/model.safetensors")  # doctest: +SKIP
@@ -59,7 +69,14 @@ class Inspector:
         False
     """
 
-    def __init__(self, card: ModelCard, runtime: Runtime, *, min_area: int = 0) -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        runtime: Runtime,
+        *,
+        min_area: int = 0,
+        region_of_interest: Interest | None = None,
+    ) -> None:
         if min_area < 0:
             raise InputError(
                 "the smallest area of a region is out of range",
@@ -68,6 +85,7 @@ class Inspector:
             )
         self.card = card
         self.min_area = min_area
+        self.region_of_interest = _interest(card, region_of_interest)
         self._runtime = runtime
 
     @property
@@ -105,6 +123,8 @@ class Inspector:
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run the model on images that are already of the network's size.
 
+        Outside the region of interest the maps are 0, and do not count in the scores.
+
         Args:
             images: (batch, network height, network width, 3) uint8 RGB.
 
@@ -117,7 +137,7 @@ class Inspector:
                 "the model gives a score that is not finite",
                 hint="Check that its weights are finite; train it again where they are not",
             )
-        return output
+        return limit_output(output, self.region_of_interest, self.card.smoothing)
 
     def inspect(self, image: NDArray[np.uint8]) -> Inspection:
         """Inspect one image.
@@ -137,14 +157,40 @@ class Inspector:
         threshold = self.threshold
         level = UNCALIBRATED_THRESHOLD if threshold is None else threshold
         regions = _regions(anomaly_map, score, level, size, self.card.smoothing)
+        whole_map = resize_map(anomaly_map, size)
+        if self.region_of_interest is not None:
+            # Resizing spreads the outermost pixels beyond the border.
+            whole_map = limit_map(whole_map, interest_at(self.region_of_interest, size))
         return Inspection(
             anomaly_score=score,
             threshold=threshold,
             is_anomalous=None if threshold is None else score >= threshold,
             regions=tuple(region for region in regions if region.area >= self.min_area),
-            anomaly_map=resize_map(anomaly_map, size),
+            anomaly_map=whole_map,
             reconstruction=output.reconstructions[row],
         )
+
+
+def _interest(card: ModelCard, asked: Interest | None) -> NDArray[np.bool_] | None:
+    """What lies in the model's region of interest and in the one asked for; None for everything."""
+    inside = np.ones(card.image_size, bool)
+    if card.region_of_interest is not None:
+        own = decode_interest(card.region_of_interest)
+        if own.shape != inside.shape:
+            raise ModelFileError(
+                "the model's region of interest has another size than its images",
+                expected=str(inside.shape),
+                found=str(own.shape),
+            )
+        inside &= own
+    if asked is not None:
+        inside &= fit_interest(asked, card.image_size)
+    if not inside.any():
+        raise InputError(
+            "the region of interest lies outside the model's own: there is nothing to inspect",
+            hint="Choose one within it, or train a model for this one",
+        )
+    return None if inside.all() else inside
 
 
 def _regions(
@@ -165,17 +211,26 @@ def _regions(
     return find_regions(anomaly_map, reached, size, smoothing)
 
 
-def load(path: str | Path, *, device: str = "auto", min_area: int = 0) -> Inspector:
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    min_area: int = 0,
+    region_of_interest: Interest | None = None,
+) -> Inspector:
     """Load a trained model; the file's suffix picks the runtime.
 
     Args:
         path: A `.safetensors` model file, as `draem train` writes it.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         min_area: Regions of fewer pixels of the original image are not listed; see `Inspector`.
+        region_of_interest: Inspect nothing outside it; see `Inspector`.
 
     Raises:
         ModelFileError: The file is missing, damaged or not one of draem's.
-        InputError: There is no such device, or the smallest area is negative.
+        ImageError: The mask of the region of interest cannot be read.
+        InputError: There is no such device, the smallest area is negative, or there is nothing to
+            inspect.
         MissingDependencyError: torch is not installed.
     """
     path = model_path(path)
@@ -193,7 +248,8 @@ def load(path: str | Path, *, device: str = "auto", min_area: int = 0) -> Inspec
             "running a .safetensors model needs torch",
             hint="Install it with: pip install 'draem[train]'",
         ) from error
-    return Inspector(*load_torch_runtime(path, device), min_area=min_area)
+    card, runtime = load_torch_runtime(path, device)
+    return Inspector(card, runtime, min_area=min_area, region_of_interest=region_of_interest)
 
 
 def model_path(path: str | Path) -> Path:
