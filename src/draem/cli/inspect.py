@@ -20,6 +20,13 @@ def command(
         int,
         typer.Option(min=0, help="List no regions below so many pixels; the decision is the same."),
     ] = 0,
+    roi: Annotated[
+        Path | None,
+        typer.Option(
+            help="Mask of the part to inspect, white there; within the model's own.",
+            show_default="the model's own",
+        ),
+    ] = None,
     coco: Annotated[
         bool, typer.Option("--coco", help="Also write the regions as coco.json.")
     ] = False,
@@ -27,12 +34,21 @@ def command(
 ) -> None:
     """Score images and mark their defects."""
     from draem.datasets.layout import gather_images
+    from draem.imaging.interest import check_proportions
     from draem.inspection.folder import inspect_files, without_results
     from draem.inspection.inspector import load
 
     console = stderr_console()
     paths = without_results(gather_images(images), out)
-    inspector = load(model, device=device, min_area=min_area)
+    if roi is not None:
+        check_proportions(roi, paths)
+    inspector = load(model, device=device, min_area=min_area, region_of_interest=roi)
+    if roi is not None and inspector.threshold is not None:
+        console.print(
+            "The threshold was found without this region of interest. Scores are not higher within "
+            "it, so that no more good parts are rejected; defects may be missed that a model "
+            "trained with it would find."
+        )
     with bar(console, "Inspecting") as progress:
         summary = inspect_files(inspector, paths, out, coco=coco, progress=progress)
     for path, message in summary.failures:
