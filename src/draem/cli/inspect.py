@@ -34,14 +34,14 @@ def command(
 ) -> None:
     """Score images and mark their defects."""
     from draem.datasets.layout import gather_images
-    from draem.imaging.interest import check_proportions
+    from draem.imaging.interest import check_mask_file
     from draem.inspection.folder import inspect_files, without_results
     from draem.inspection.inspector import load
 
     console = stderr_console()
     paths = without_results(gather_images(images), out)
     if roi is not None:
-        check_proportions(roi, paths)
+        check_mask_file(roi, paths)
     inspector = load(model, device=device, min_area=min_area, region_of_interest=roi)
     if roi is not None and inspector.threshold is not None:
         console.print(

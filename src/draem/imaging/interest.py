@@ -92,17 +92,24 @@ def draw_polygons(polygons: Iterable[Polygon], size: tuple[int, int]) -> NDArray
     return drawn
 
 
-def check_proportions(mask: str | Path, images: Iterable[Path]) -> None:
-    """Refuse a mask file whose proportions are not those of the images, give or take 2 %.
+def check_mask_file(mask: str | Path, images: Iterable[Path]) -> None:
+    """Refuse a mask file that is one of the images, or has other proportions, give or take 2 %.
 
     Images that cannot be read are passed over.
 
     Raises:
         ImageError: The mask cannot be read.
-        InputError: It has other proportions; the first such image is named.
+        InputError: It is an image, or has other proportions; the first such image is named.
     """
     height, width = read_size(mask)
+    place = Path(mask).resolve()
     for path in images:
+        if path.resolve() == place:
+            raise InputError(
+                "the mask of the region of interest lies among the images",
+                path=mask,
+                hint="Move it out of their folder, where it would be taken for one of them",
+            )
         with contextlib.suppress(ImageError):
             size = read_size(path)
             if abs(height * size[1] / (width * size[0]) - 1) > _PROPORTIONS:

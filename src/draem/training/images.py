@@ -16,7 +16,7 @@ from draem.datasets.decoded import decode_images, fingerprint
 from draem.datasets.layout import read_normal_images
 from draem.errors import ImageError
 from draem.imaging.decode import read_size
-from draem.imaging.interest import check_proportions, draw_polygons, fit_interest, some_interest
+from draem.imaging.interest import check_mask_file, draw_polygons, fit_interest, some_interest
 from draem.networks.model import SIZE_STEP
 from draem.simulation.textures import builtin_textures, load_textures
 from draem.simulation.varied import texture_size
@@ -116,7 +116,7 @@ def read_interest(recipe: Recipe, images: Iterable[Path]) -> NDArray[np.bool_] |
     """
     section, size = recipe.region_of_interest, fixed_image_size(recipe)
     if section.mask is not None:
-        check_proportions(section.mask, images)
+        check_mask_file(section.mask, images)
         inside = fit_interest(section.mask, size)
     elif section.polygons is not None:
         inside = some_interest(draw_polygons(section.polygons, size))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from draem.errors import ImageError, InputError, ModelFileError
 from draem.imaging.interest import (
-    check_proportions,
+    check_mask_file,
     decode_interest,
     draw_polygons,
     encode_interest,
@@ -114,12 +114,12 @@ def test_proportions_must_be_those_of_the_images(save_image: Save, tmp_path: Pat
     ]
     (tmp_path / "broken.png").write_text("no image")
     mask = save_image(tmp_path / "mask.png", np.zeros((75, 100), np.uint8))
-    check_proportions(mask, [*paths[:3], tmp_path / "broken.png"])
+    check_mask_file(mask, [*paths[:3], tmp_path / "broken.png"])
     expected = r"mask\.png: .*proportions.*3\.png, 300x400 .*Found 100x75"
     with pytest.raises(InputError, match=expected):
-        check_proportions(mask, paths)
+        check_mask_file(mask, paths)
     with pytest.raises(ImageError, match=r"broken\.png"):
-        check_proportions(tmp_path / "broken.png", paths)
+        check_mask_file(tmp_path / "broken.png", paths)
 
 
 def test_the_proportions_are_those_of_the_upright_image(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_the_proportions_are_those_of_the_upright_image(tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.new("L", (40, 80)).save(tmp_path / "lying.jpg", exif=exif)
     Image.new("L", (80, 40)).save(tmp_path / "mask.png")
-    check_proportions(tmp_path / "mask.png", [tmp_path / "lying.jpg"])
+    check_mask_file(tmp_path / "mask.png", [tmp_path / "lying.jpg"])
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 97), (1, 9)])
@@ -145,3 +145,11 @@ def test_a_damaged_text_is_explained() -> None:
     for damaged in ("", "?", text[:-7], cut, base64.b64encode(b"no picture").decode()):
         with pytest.raises(ModelFileError, match="region of interest is damaged"):
             decode_interest(damaged)
+
+
+def test_a_mask_among_the_images_is_refused(save_image: Save, tmp_path: Path) -> None:
+    mask = save_image(tmp_path / "mask.png", np.zeros((64, 64), np.uint8))
+    image = save_image(tmp_path / "image.png", np.zeros((64, 64), np.uint8))
+    check_mask_file(mask, [image])
+    with pytest.raises(InputError, match=r"mask\.png: .*lies among the images"):
+        check_mask_file(tmp_path / "." / "mask.png", [image, mask])
