@@ -31,6 +31,9 @@ def command(
         bool, typer.Option("--coco", help="Also write the regions as coco.json.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the model; one a core by default.")
+    ] = None,
 ) -> None:
     """Score images and mark their defects."""
     from draem.datasets.layout import gather_images
@@ -42,7 +45,9 @@ def command(
     paths = without_results(gather_images(images), out)
     if roi is not None:
         check_mask_file(roi, paths)
-    inspector = load(model, device=device, min_area=min_area, region_of_interest=roi)
+    inspector = load(
+        model, device=device, threads=threads, min_area=min_area, region_of_interest=roi
+    )
     if roi is not None and inspector.threshold is not None:
         console.print(
             "The threshold was found without this region of interest. Scores are not higher within "

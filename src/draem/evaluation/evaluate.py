@@ -128,7 +128,7 @@ def _examine(inspector: Inspector, sample: Sample, mask_rule: MaskRule) -> Examp
             sample.image, sample.defect, sample.label, float(output.anomaly_scores[0])
         ),
         image=image,
-        reconstruction=output.reconstructions[0],
+        reconstruction=output.reconstruction(0),
         anomaly_map=output.anomaly_maps[0],
         mask=mask,
     )

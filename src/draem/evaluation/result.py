@@ -49,14 +49,14 @@ class Example:
     Attributes:
         scored: The image's path, label and score.
         image: (height, width, 3) uint8 RGB at the network's input size.
-        reconstruction: (height, width, 3) uint8 RGB.
+        reconstruction: (height, width, 3) uint8 RGB; None where the model gives none.
         anomaly_map: (height, width) float32 in [0, 1].
         mask: (height, width) bool, the true defect pixels; None for a normal image.
     """
 
     scored: ScoredImage
     image: NDArray[np.uint8]
-    reconstruction: NDArray[np.uint8]
+    reconstruction: NDArray[np.uint8] | None
     anomaly_map: NDArray[np.float32]
     mask: NDArray[np.bool_] | None
 
