@@ -1,13 +1,14 @@
 """How well does a preset detect after a given time of training?
 
-    python benchmarks/time_to_quality.py [CATEGORY ...] [--minutes 2 5 10] [--seeds 0 1 2]
-                                         [--init warm scratch]
+    python benchmarks/time_to_quality.py [CATEGORY ...] [--minutes 2 5 10 | --steps 330 825 1650]
+                                         [--seeds 0 1 2] [--init warm scratch]
 
 Trains and evaluates once a category, start, length and seed, one after the other; prints a table
 and draws image AUROC against training time. Without a category it renders the demo's product.
 Nothing is chosen by the test images: the last weights are measured. What the JSON holds already is
 not run again, so an interrupted benchmark goes on where it was. Leave the machine alone meanwhile:
-the length of a run is measured in minutes.
+the length of a run is measured in minutes. Where that cannot be had, give as many steps as the
+machine makes in the time, left alone; work beside the run then costs time and changes nothing else.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from draem.evaluation.evaluate import evaluate
 from machine import RESULTS, machine, write_result
 
 COLUMNS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro_0.30")
-KEY = ("category", "preset", "changes", "init", "minutes", "epochs", "seed")
+KEY = ("category", "preset", "changes", "init", "minutes", "epochs", "asked_steps", "seed")
 
 Run = dict[str, Any]
 
@@ -39,24 +40,22 @@ def main() -> None:
         folder = Path(scratch)
         categories = arguments.category or [render_product(folder / "rendered product", seed=0)]
         runs = _earlier(arguments.name)
-        lengths = [None] if arguments.epochs else arguments.minutes
-        for category, init, minutes, seed in itertools.product(
-            categories, arguments.init, lengths, arguments.seeds
+        for category, init, length, seed in itertools.product(
+            categories, arguments.init, _lengths(arguments), arguments.seeds
         ):
             case = {
                 "category": category.name,
                 "preset": arguments.preset,
                 "changes": _changes(arguments),
                 "init": init,
-                "minutes": minutes,
-                "epochs": arguments.epochs,
+                **length,
                 "seed": seed,
             }
-            if any(all(run[key] == case[key] for key in KEY) for run in runs):
+            if any(all(run.get(key) == case[key] for key in KEY) for run in runs):
                 continue
             place = arguments.runs or folder
-            length = f"{arguments.preset}-{init}-{minutes or arguments.epochs}"
-            out = place / f"{category.name}-{length}-{seed}"
+            words = _length(case).replace(" ", "-")
+            out = place / f"{category.name}-{arguments.preset}-{init}-{words}-{seed}"
             runs.append(case | _measure(category, case, out, arguments))
             write_result(arguments.name, {"benchmark": "time_to_quality", "runs": runs})
             print(_line(runs[-1:]), flush=True)
@@ -65,7 +64,11 @@ def main() -> None:
 
 
 def _measure(category: Path, case: Run, out: Path, arguments: argparse.Namespace) -> Run:
-    length = {"epochs": case["epochs"], "minutes": case["minutes"]}
+    length = {
+        "epochs": case["epochs"],
+        "minutes": case["minutes"],
+        "steps": case["asked_steps"],
+    }
     recipe = draem.make_recipe(
         arguments.preset,
         arguments.recipe,
@@ -97,6 +100,21 @@ def _measure(category: Path, case: Run, out: Path, arguments: argparse.Namespace
     }
 
 
+def _lengths(arguments: argparse.Namespace) -> list[Run]:
+    none = {"minutes": None, "epochs": None, "asked_steps": None}
+    if arguments.steps:
+        return [none | {"asked_steps": steps} for steps in arguments.steps]
+    if arguments.epochs:
+        return [none | {"epochs": arguments.epochs}]
+    return [none | {"minutes": minutes} for minutes in arguments.minutes]
+
+
+def _length(run: Run) -> str:
+    if run["epochs"]:
+        return f"{run['epochs']} epochs"
+    return f"{run['minutes']:g} min" if run["minutes"] else f"{run['asked_steps']} steps"
+
+
 def _earlier(name: str) -> list[Run]:
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
@@ -117,7 +135,7 @@ def _groups(runs: list[Run]) -> list[list[Run]]:
 
     def key(run: Run) -> tuple[Any, ...]:
         names = tuple(run[name] for name in ("category", "preset", "changes", "init"))
-        return *names, run["minutes"] or 0, run["epochs"] or 0
+        return *names, *(run.get(key) or 0 for key in ("minutes", "epochs", "asked_steps"))
 
     ordered = sorted(runs, key=key)
     return [list(group) for _, group in itertools.groupby(ordered, key=key)]
@@ -133,8 +151,7 @@ def _print_table(runs: list[Run]) -> None:
 def _line(group: list[Run]) -> str:
     """Mean over the seeds and, of several, the distance from the lowest to the highest."""
     first = group[0]
-    length = f"{first['epochs']} epochs" if first["epochs"] else f"{first['minutes']:g} min"
-    name = f"{first['category']}, {first['init']}, {length}"
+    name = f"{first['category']}, {first['init']}, {_length(first)}"
     steps = statistics.mean(run["steps"] for run in group)
     cells = []
     for column in COLUMNS:
@@ -152,7 +169,7 @@ def _plot(name: str, runs: list[Run]) -> Path:
 
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     series: dict[tuple[str, str], list[list[Run]]] = {}
-    for group in _groups(runs):
+    for group in _groups([run for run in runs if run["minutes"]]):
         series.setdefault((group[0]["category"], group[0]["init"]), []).append(group)
     names = sorted({category for category, _ in series})
     for (category, init), groups in series.items():
@@ -188,6 +205,7 @@ def _arguments() -> argparse.Namespace:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, nargs="+", default=[2, 5, 10])
     length.add_argument("--epochs", type=int)
+    length.add_argument("--steps", type=int, nargs="+")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--runs", type=Path, help="keep the runs in this folder")

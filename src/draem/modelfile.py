@@ -79,6 +79,8 @@ class ModelCard(_Card):
         image_size: Height and width that images are resized to.
         interpolation: How they are resized.
         smoothing: Side of the score's mean filter at 256 pixels, in proportion at other sizes.
+        region_of_interest: What is inspected, as a PNG picture in base64, of the image size and
+            one bit a pixel, white where to inspect; None for everything.
         recipe: The training recipe as it was used; empty for an imported checkpoint.
         calibration: The threshold, where there is one.
         training_set: Size and fingerprint of the training set, where known.
@@ -95,6 +97,7 @@ class ModelCard(_Card):
     image_size: tuple[int, int]
     interpolation: Literal["bilinear", "area"] = "bilinear"
     smoothing: int = Field(21, ge=1, le=127)
+    region_of_interest: str | None = None
     recipe: dict[str, Any] = Field(default_factory=dict)
     calibration: Calibration | None = None
     training_set: TrainingSet | None = None

@@ -147,6 +147,103 @@ def test_inspect_names_every_image_and_goes_on_after_a_bad_one(
             assert (tmp_path / "out" / line["overlay"]).is_file()
 
 
+def test_inspect_writes_regions_as_coco_without_small_ones(
+    draem_cli: Cli, trained_run: Path, shared_category: Path, tmp_path: Path
+) -> None:
+    images = shared_category / "test"
+    outcome = draem_cli("inspect", trained_run, images, "--out", tmp_path / "all", "--coco")
+    assert outcome.status == 0, outcome.err
+    lines = [json.loads(line) for line in (tmp_path / "all/results.jsonl").read_text().splitlines()]
+    coco = json.loads((tmp_path / "all/coco.json").read_text())
+    areas = sorted(region["area"] for line in lines for region in line["regions"])
+    assert [image["file_name"] for image in coco["images"]] == [line["image"] for line in lines]
+    assert sorted(annotation["area"] for annotation in coco["annotations"]) == areas
+    assert areas
+
+    least = areas[-1]
+    draem_cli("inspect", trained_run, images, "--out", tmp_path / "few", "--min-area", least)
+    few = [json.loads(line) for line in (tmp_path / "few/results.jsonl").read_text().splitlines()]
+    assert {r["area"] for line in few for r in line["regions"]} == {least}
+    decisions = [[line["is_anomalous"] for line in each] for each in (lines, few)]
+    assert decisions[0] == decisions[1]
+    assert not (tmp_path / "few/coco.json").exists()
+    refused(
+        draem_cli("inspect", trained_run, images, "--out", tmp_path / "no", "--min-area", "-1"),
+        "--min-area",
+    )
+
+
+def test_a_region_of_interest_goes_from_the_mask_to_the_results(
+    draem_cli: Cli, category: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    mask, run = np.zeros((96, 160), np.uint8), tmp_path / "run"
+    mask[:, :80] = 255
+    cv2.imwrite(str(tmp_path / "left.png"), mask)
+    mask[48:] = 0
+    cv2.imwrite(str(tmp_path / "corner.png"), mask)
+    common = ("--recipe", tiny_recipe, "--roi", tmp_path / "left.png")
+    outcome = draem_cli("simulate", category, "--out", tmp_path / "sheet.png", *common)
+    assert outcome.status == 0, outcome.err
+    outcome = draem_cli("train", category, "--out", run, *common, "--device", "cpu")
+    assert outcome.status == 0, outcome.err
+    information = draem_cli("info", run).out
+    assert "50% of the image" in information
+    assert str(tmp_path / "left.png") in information
+
+    def highest(*options: object) -> tuple[float, float, str]:
+        outcome = draem_cli("inspect", run, category / "test", "--out", tmp_path / "out", *options)
+        assert outcome.status == 0, outcome.err
+        maps = [cv2.imread(str(path), -1) for path in (tmp_path / "out/maps").iterdir()]
+        assert all(one.max() for one in maps)
+        return (
+            max(one[:, 41:].max() for one in maps),
+            max(one[25:].max() for one in maps),
+            outcome.err,
+        )
+
+    right, lower, remarks = highest()
+    assert right == 0
+    assert lower > 0
+    assert "region of interest" not in remarks
+    right, lower, remarks = highest("--roi", tmp_path / "corner.png")
+    assert right == lower == 0
+    assert "threshold was found without this region of interest" in remarks
+
+
+@pytest.mark.parametrize(
+    ("shape", "level", "message"),
+    [
+        ((48, 48), 255, "other proportions"),
+        ((48, 80), 0, "nothing to inspect"),
+        (None, 0, "is not an image"),
+        ((), 0, "does not exist"),
+    ],
+)
+def test_a_mask_that_cannot_be_used_is_refused_by_every_command(
+    draem_cli: Cli,
+    shared_category: Path,
+    trained_run: Path,
+    tiny_recipe: Path,
+    tmp_path: Path,
+    shape: tuple[int, int] | None,
+    level: int,
+    message: str,
+) -> None:
+    mask, out = tmp_path / "mask.png", tmp_path / "out"
+    if shape is None:
+        mask.write_text("no image")
+    elif shape:
+        cv2.imwrite(str(mask), np.full(shape, level, np.uint8))
+    recipe = ("--recipe", tiny_recipe)
+    for command in (
+        ("train", shared_category, "--out", out, *recipe, "--device", "cpu"),
+        ("simulate", shared_category, "--out", tmp_path / "sheet.png", *recipe),
+        ("inspect", trained_run, shared_category / "test", "--out", out),
+    ):
+        refused(draem_cli(*command, "--roi", mask), "mask.png", message)
+    assert not out.exists()
+
+
 def test_inspect_takes_a_file_with_a_leading_dash(
     draem_cli: Cli, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

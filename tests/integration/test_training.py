@@ -16,7 +16,9 @@ from PIL import Image
 
 import draem
 from draem.errors import RecipeError, RunExistsError, TrainingError
+from draem.imaging.decode import decode_image
 from draem.modelfile import read_card, read_model
+from draem.training.images import split_held_out
 from draem.training.recipe import make_recipe
 from draem.training.warm import WARM_START
 
@@ -340,6 +342,53 @@ def test_changed_textures_are_noticed(
     (tmp_path / "run" / "model.safetensors").unlink()
     next(textures.iterdir()).unlink()
     with pytest.raises(TrainingError, match="textures have changed"):
+        draem.train(category, tmp_path / "run", recipe, resume=True, device="cpu")
+
+
+@pytest.mark.parametrize("profile", ["varied", "upstream"])
+def test_a_region_of_interest_limits_training_scores_and_threshold(
+    category: Path, tiny_recipe: Path, tmp_path: Path, profile: str
+) -> None:
+    left = [[(0, 0), (0.5, 0), (0.5, 1), (0, 1)]]
+    text = tiny_recipe.read_text(encoding="utf-8")
+    tiny_recipe.write_text(text.replace("crop = 32", ""), encoding="utf-8")
+    asked = {"simulation": {"profile": profile}, "region_of_interest": {"polygons": left}}
+    recipe = make_recipe(file=tiny_recipe, overrides=asked)
+    run = tmp_path / "run"
+    card = draem.train(category, run, recipe, device="cpu").card
+    inspector = draem.load(run, device="cpu")
+    inside = inspector.region_of_interest
+    assert inside is not None
+    assert inside[:, :32].all()
+    assert not inside[:, 32:].any()
+    # The threshold is just above the highest score of the one held-out image.
+    paths = sorted((category / "train" / "good").iterdir())
+    (held_out,), _ = split_held_out(len(paths), 0.1, 0)
+    found = inspector.inspect(decode_image(paths[held_out]))
+    assert card.calibration is not None
+    assert found.anomaly_score == pytest.approx(card.calibration.threshold, rel=1e-3)
+    assert found.anomaly_score < card.calibration.threshold
+    assert (found.anomaly_map[:, 40:] == 0).all()
+    assert card.recipe["region_of_interest"] == {"polygons": [[list(corner) for corner in left[0]]]}
+
+    (run / "model.safetensors").unlink()
+    other = make_recipe(file=tiny_recipe, overrides={"simulation": {"profile": profile}})
+    with pytest.raises(RecipeError, match=r"region_of_interest\.polygons"):
+        draem.train(category, run, other, resume=True, device="cpu")
+    again = draem.train(category, run, recipe, resume=True, device="cpu")
+    assert again.card.fingerprint == card.fingerprint
+
+
+def test_a_changed_mask_is_noticed(category: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    mask = np.zeros((48, 80), np.uint8)
+    mask[:, :40] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    asked = {"region_of_interest": {"mask": str(tmp_path / "mask.png")}}
+    recipe = make_recipe(file=tiny_recipe, overrides=asked)
+    draem.train(category, tmp_path / "run", recipe, device="cpu")
+    (tmp_path / "run" / "model.safetensors").unlink()
+    Image.fromarray(255 - mask).save(tmp_path / "mask.png")
+    with pytest.raises(TrainingError, match=r"region of interest.*changed"):
         draem.train(category, tmp_path / "run", recipe, resume=True, device="cpu")
 
 

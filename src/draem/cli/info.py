@@ -13,6 +13,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a model file says of itself."""
+    from draem.imaging.interest import decode_interest
     from draem.inspection.calibration import guarantees, remarks
     from draem.inspection.inspector import model_path
     from draem.modelfile import read_card
@@ -31,6 +32,9 @@ def command(
         "mean filter": f"{card.smoothing} at 256 pixels",
         "fingerprint": card.fingerprint,
     }
+    if card.region_of_interest:
+        share = decode_interest(card.region_of_interest).mean()
+        facts["region of interest"] = f"{100 * share:.3g}% of the image"
     if card.training_set:
         facts["trained on"] = (
             f"{card.training_set.images} images, fingerprint {card.training_set.fingerprint}"

@@ -16,6 +16,20 @@ def command(
     model: Annotated[Path, typer.Argument(help="A model file, or the folder of a run.")],
     images: Annotated[list[Path], typer.Argument(help="Images and folders of images.")],
     out: Annotated[Path, typer.Option(help="Folder for results.jsonl, maps and overlays.")],
+    min_area: Annotated[
+        int,
+        typer.Option(min=0, help="List no regions below so many pixels; the decision is the same."),
+    ] = 0,
+    roi: Annotated[
+        Path | None,
+        typer.Option(
+            help="Mask of the part to inspect, white there; within the model's own.",
+            show_default="the model's own",
+        ),
+    ] = None,
+    coco: Annotated[
+        bool, typer.Option("--coco", help="Also write the regions as coco.json.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of the model; one a core by default.")
@@ -23,14 +37,25 @@ def command(
 ) -> None:
     """Score images and mark their defects."""
     from draem.datasets.layout import gather_images
+    from draem.imaging.interest import check_mask_file
     from draem.inspection.folder import inspect_files, without_results
     from draem.inspection.inspector import load
 
     console = stderr_console()
     paths = without_results(gather_images(images), out)
-    inspector = load(model, device=device, threads=threads)
+    if roi is not None:
+        check_mask_file(roi, paths)
+    inspector = load(
+        model, device=device, threads=threads, min_area=min_area, region_of_interest=roi
+    )
+    if roi is not None and inspector.threshold is not None:
+        console.print(
+            "The threshold was found without this region of interest. Scores are not higher within "
+            "it, so that no more good parts are rejected; defects may be missed that a model "
+            "trained with it would find."
+        )
     with bar(console, "Inspecting") as progress:
-        summary = inspect_files(inspector, paths, out, progress=progress)
+        summary = inspect_files(inspector, paths, out, coco=coco, progress=progress)
     for path, message in summary.failures:
         typer.echo(f"error: {path}: {message}", err=True)
     calibration = inspector.card.calibration

@@ -34,6 +34,10 @@ def command(
             metavar="auto|N|HxW", help="Network input in pixels.", show_default="preset's"
         ),
     ] = None,
+    roi: Annotated[
+        Path | None,
+        typer.Option(help="Mask of the part to inspect, white there.", show_default="everything"),
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="TOML file with any of the recipe's keys.")
     ] = None,
@@ -42,10 +46,11 @@ def command(
 ) -> None:
     """Show simulated anomalies as `draem train` with the same options makes them."""
     import draem
+    from draem.datasets.layout import read_normal_images
     from draem.files import make_folder
     from draem.imaging.encode import write_png
     from draem.simulation.sheet import simulation_sheet
-    from draem.training.images import with_image_size
+    from draem.training.images import read_interest, with_image_size
     from draem.training.recipe import asked_image_size, fixed_image_size, simulation_profile
 
     made = draem.make_recipe(
@@ -54,6 +59,7 @@ def command(
         {
             "network": {"image_size": asked_image_size(image_size)},
             "simulation": {"profile": profile, "textures": str(textures) if textures else None},
+            "region_of_interest": {"mask": str(roi) if roi else None},
         },
     )
     made = with_image_size(made, data)
@@ -64,6 +70,7 @@ def command(
         textures=made.simulation.textures,
         image_size=fixed_image_size(made),
         seed=seed,
+        region_of_interest=read_interest(made, read_normal_images(data)),
     )
     title = f"Simulated anomalies: {made.preset}, {made.simulation.profile}, seed {seed}"
     make_folder(out.parent)

@@ -60,6 +60,10 @@ def command(
             show_default="preset's",
         ),
     ] = None,
+    roi: Annotated[
+        Path | None,
+        typer.Option(help="Mask of the part to inspect, white there.", show_default="everything"),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     devices: Annotated[int, typer.Option(help="How many devices share the batch.")] = 1,
     precision: Annotated[
@@ -92,6 +96,7 @@ def command(
             "seed": seed,
             "precision": precision,
         },
+        "region_of_interest": {"mask": str(roi.absolute()) if roi else None},
     }
     stated = any(value is not None for options in overrides.values() for value in options.values())
     earlier = out / "recipe.toml"

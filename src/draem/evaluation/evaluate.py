@@ -35,7 +35,8 @@ def evaluate(
     """Measure a model on the test set of a category in MVTec layout.
 
     Pixel metrics are taken at the network's size, as in the published evaluation: masks are
-    resized bilinearly and then made true or false by the mask rule.
+    resized bilinearly and then made true or false by the mask rule. Pixels outside the model's
+    region of interest count too, with a map of 0: a defect there is missed.
 
     Args:
         model: A loaded model or the path of a model file.
@@ -184,6 +185,8 @@ def _facts(inspector: Inspector) -> dict[str, object]:
     card = inspector.card
     facts = card.model_dump(include={"fingerprint", "preset", "image_size", "interpolation"})
     facts["widths"] = f"{card.reconstructive_width}/{card.discriminative_width}"
+    if inspector.region_of_interest is not None:
+        facts["region_of_interest_share"] = float(inspector.region_of_interest.mean())
     if card.calibration:
         facts["calibration_images"] = card.calibration.images
         facts["promised_false_reject_rate"] = card.calibration.false_reject_rate

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,9 +17,13 @@ from draem.files import make_folder
 from draem.imaging.colors import outline, overlay
 from draem.imaging.decode import decode_image
 from draem.imaging.encode import map_to_uint16, write_png
+from draem.inspection.coco import coco_file
 from draem.inspection.inspector import Inspection, Inspector
+from draem.inspection.interest import interest_at
+from draem.inspection.regions import Region
 
 _REGION_COLOR = (255, 255, 255)
+_FAINT = 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +55,23 @@ def inspect_files(
     paths: Sequence[Path],
     out: str | Path,
     *,
+    coco: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
     """Inspect image files and write what is found.
 
     `out` receives `results.jsonl` with one line an image, in the order of `paths`, written as the
     work goes on: `image`, `anomaly_score`, `threshold`, `is_anomalous`, `decision`, `regions`
-    (each with `box` x, y, width, height, `area` and `peak`, in pixels of the image), `map` and
-    `overlay` (files in `out`); or `image` and `error` where a file cannot be read. Maps are 16-bit
-    PNG files, 65535 standing for 1, of the image's size.
+    (each with what `Region` has), `map` and `overlay` (files in `out`); or `image` and `error`
+    where a file cannot be read. Maps are 16-bit PNG files, 65535 standing for 1, of the image's
+    size.
 
     Args:
         inspector: The model.
         paths: Image files.
         out: The folder to write into; an earlier results file and maps and overlays of the same
             names are replaced.
+        coco: Also write the regions as `coco.json`, once all images are done.
         progress: Called with (images done, images in all).
 
     Raises:
@@ -77,7 +84,10 @@ def inspect_files(
     anomalous = review = 0
     try:
         # A file name that is not Unicode becomes a JSON escape such as \udcff.
-        with results.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        with (
+            coco_file(folder / "coco.json") if coco else contextlib.nullcontext() as annotate,
+            results.open("w", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             named = zip(paths, _names(paths), strict=True)
             for done, (path, name) in enumerate(named, 1):
                 line: dict[str, object] = {"image": str(path)}
@@ -89,11 +99,15 @@ def inspect_files(
                 else:
                     found = inspector.inspect(image)
                     write_png(maps / name, map_to_uint16(found.anomaly_map))
-                    write_png(overlays / name, draw_overlay(image, found))
+                    write_png(
+                        overlays / name, draw_overlay(image, found, inspector.region_of_interest)
+                    )
                     line |= result_line(found)
                     line |= {"map": f"maps/{name}", "overlay": f"overlays/{name}"}
                     anomalous += bool(found.is_anomalous)
                     review += found.decision == "review"
+                    if annotate:
+                        annotate(path, image.shape[:2], found.regions)
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 file.flush()
                 if progress:
@@ -120,21 +134,29 @@ def result_line(found: Inspection) -> dict[str, object]:
         "threshold": found.threshold,
         "is_anomalous": found.is_anomalous,
         "decision": found.decision,
-        "regions": [dataclasses.asdict(region) for region in found.regions],
+        "regions": [
+            {name: getattr(region, name) for name in Region.__slots__} for region in found.regions
+        ],
     }
 
 
-def draw_overlay(image: NDArray[np.uint8], found: Inspection) -> NDArray[np.uint8]:
+def draw_overlay(
+    image: NDArray[np.uint8], found: Inspection, inside: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
     """The image with its anomaly map over it and boxes round its regions.
 
     Args:
         image: (height, width, 3) uint8 RGB, as it was inspected.
         found: What was found on it.
+        inside: The Inspector's region of interest, whose outline is drawn faintly.
 
     Returns:
         (height, width, 3) uint8 RGB.
     """
     picture = overlay(image, found.anomaly_map)
+    if inside is not None:
+        lined = outline(picture, interest_at(inside, image.shape[:2]), _REGION_COLOR)
+        picture = cv2.addWeighted(lined, _FAINT, picture, 1 - _FAINT, 0).astype(np.uint8)
     boxes = np.zeros(image.shape[:2], bool)
     for region in found.regions:
         x, y, width, height = region.box

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.errors import InputError, MissingDependencyError, ModelFileError
+from draem.imaging.interest import Interest, decode_interest, fit_interest
 from draem.imaging.resize import resize_image, resize_map
 from draem.inspection.calibration import Decision, decide
+from draem.inspection.interest import interest_at, limit_map, limit_output
 from draem.inspection.regions import Region, find_regions
 from draem.inspection.runtime import Runtime, RuntimeOutput
 from draem.inspection.scoring import anomaly_score
@@ -32,7 +34,8 @@ class Inspection:
         is_anomalous: Whether the score reaches the threshold; None where the model has none.
         decision: `reject` where it does, `review` where it reaches a review threshold alone,
             otherwise `pass`; None where the model has no threshold.
-        regions: Where the defects are, highest peak first, in pixels of the image.
+        regions: Where the defects are, highest peak first, in pixels of the image; without those
+            below the Inspector's smallest area.
         anomaly_map: (height, width) float32 in [0, 1], at the image's own size.
         reconstruction: (height, width, 3) uint8 RGB at the network's size; None where the model was
             exported without it.
@@ -53,6 +56,19 @@ class Inspector:
     Args:
         card: What the model file says of the model.
         runtime: What runs it.
+        min_area: Regions of fewer pixels of the original image are not listed. The decision does
+            not depend on it: that is the score's.
+        region_of_interest: Inspect nothing outside it, nor outside the model's own. A mask of the
+            images' proportions: an image file, white where to inspect, or (height, width) bool.
+
+    Attributes:
+        region_of_interest: (network height, network width) bool, True where to inspect; None for
+            everything.
+
+    Raises:
+        ImageError: The mask cannot be read.
+        InputError: The smallest area is negative, or there is nothing to inspect.
+        ModelFileError: The model's region of interest is damaged.
 
     Example:
         >>> inspector = draem.load("runs/screw/model.safetensors")  # doctest: +SKIP
@@ -60,8 +76,23 @@ class Inspector:
         False
     """
 
-    def __init__(self, card: ModelCard, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        runtime: Runtime,
+        *,
+        min_area: int = 0,
+        region_of_interest: Interest | None = None,
+    ) -> None:
+        if min_area < 0:
+            raise InputError(
+                "the smallest area of a region is out of range",
+                expected="a number of pixels, 0 or more",
+                found=str(min_area),
+            )
         self.card = card
+        self.min_area = min_area
+        self.region_of_interest = _interest(card, region_of_interest)
         self._runtime = runtime
 
     @property
@@ -99,6 +130,8 @@ class Inspector:
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run the model on images that are already of the network's size.
 
+        Outside the region of interest the maps are 0, and do not count in the scores.
+
         Args:
             images: (batch, network height, network width, 3) uint8 RGB.
 
@@ -111,7 +144,7 @@ class Inspector:
                 "the model gives a score that is not finite",
                 hint="Check that its weights are finite; train it again where they are not",
             )
-        return output
+        return limit_output(output, self.region_of_interest, self.card.smoothing)
 
     def inspect(self, image: NDArray[np.uint8]) -> Inspection:
         """Inspect one image.
@@ -130,22 +163,49 @@ class Inspector:
         anomaly_map, score = output.anomaly_maps[row], float(output.anomaly_scores[row])
         threshold, calibration = self.threshold, self.card.calibration
         level = UNCALIBRATED_THRESHOLD if threshold is None else threshold
+        regions = _regions(
+            anomaly_map,
+            score,
+            level,
+            size,
+            self.card.smoothing,
+            calibration.pixel_threshold if calibration else None,
+        )
+        whole_map = resize_map(anomaly_map, size)
+        if self.region_of_interest is not None:
+            # Resizing spreads the outermost pixels beyond the border.
+            whole_map = limit_map(whole_map, interest_at(self.region_of_interest, size))
         return Inspection(
             anomaly_score=score,
             threshold=threshold,
             is_anomalous=None if threshold is None else score >= threshold,
             decision=decide(score, calibration),
-            regions=_regions(
-                anomaly_map,
-                score,
-                level,
-                size,
-                self.card.smoothing,
-                calibration.pixel_threshold if calibration else None,
-            ),
-            anomaly_map=resize_map(anomaly_map, size),
+            regions=tuple(region for region in regions if region.area >= self.min_area),
+            anomaly_map=whole_map,
             reconstruction=output.reconstruction(row),
         )
+
+
+def _interest(card: ModelCard, asked: Interest | None) -> NDArray[np.bool_] | None:
+    """What lies in the model's region of interest and in the one asked for; None for everything."""
+    inside = np.ones(card.image_size, bool)
+    if card.region_of_interest is not None:
+        own = decode_interest(card.region_of_interest)
+        if own.shape != inside.shape:
+            raise ModelFileError(
+                "the model's region of interest has another size than its images",
+                expected=str(inside.shape),
+                found=str(own.shape),
+            )
+        inside &= own
+    if asked is not None:
+        inside &= fit_interest(asked, card.image_size)
+    if not inside.any():
+        raise InputError(
+            "the region of interest lies outside the model's own: there is nothing to inspect",
+            hint="Choose one within it, or train a model for this one",
+        )
+    return None if inside.all() else inside
 
 
 def _regions(
@@ -184,7 +244,14 @@ _RUNTIMES = {
 }
 
 
-def load(path: str | Path, *, device: str = "auto", threads: int | None = None) -> Inspector:
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    min_area: int = 0,
+    region_of_interest: Interest | None = None,
+) -> Inspector:
     """Load a trained model; the file's suffix picks the runtime.
 
     Args:
@@ -193,10 +260,14 @@ def load(path: str | Path, *, device: str = "auto", threads: int | None = None) 
         device: `auto`, `cpu`, `cuda` or `cuda:1`; exported models run on the CPU alone.
         threads: How many CPU threads the model may use; None for one a core. For a
             `.safetensors` model this is torch's setting for the whole process.
+        min_area: Regions of fewer pixels of the original image are not listed; see `Inspector`.
+        region_of_interest: Inspect nothing outside it; see `Inspector`.
 
     Raises:
         ModelFileError: The file is missing, damaged or not one of draem's.
-        InputError: There is no such device, or the number of threads is not positive.
+        ImageError: The mask of the region of interest cannot be read.
+        InputError: There is no such device, the number of threads is not positive, the smallest
+            area is negative, or there is nothing to inspect.
         MissingDependencyError: The library that runs such files is not installed.
     """
     path = model_path(path)
@@ -214,7 +285,7 @@ def load(path: str | Path, *, device: str = "auto", threads: int | None = None) 
     home = _RUNTIMES.get(suffix, _RUNTIMES[".safetensors"])
     try:
         module = importlib.import_module(f"draem.inspection.{home.module}")
-        return Inspector(*getattr(module, home.loader)(path, device, threads))
+        card, runtime = getattr(module, home.loader)(path, device, threads)
     except ModuleNotFoundError as error:
         if error.name != home.library:
             raise
@@ -223,6 +294,7 @@ def load(path: str | Path, *, device: str = "auto", threads: int | None = None) 
             f"running a {suffix or '.safetensors'} model needs {home.library}",
             hint=f"Install it with: pip install {extra}",
         ) from error
+    return Inspector(card, runtime, min_area=min_area, region_of_interest=region_of_interest)
 
 
 def model_path(path: str | Path) -> Path:

@@ -18,13 +18,19 @@ class Region:
 
     Attributes:
         box: x, y, width and height in pixels of the original image.
-        area: Pixels of the original image.
+        area: Pixels of the original image, those of holes not counted.
         peak: Highest value of the anomaly map in it, in [0, 1].
+        mean: Mean value of the anomaly map in it, in [0, 1].
+        contour: Corners (x, y) of its outer edge, in pixels of the original image, in order. The
+            line runs between pixels: (0, 0) is the top left corner of the top left pixel. It
+            encloses holes too.
     """
 
     box: tuple[int, int, int, int]
     area: int
     peak: float
+    mean: float
+    contour: tuple[tuple[float, float], ...]
 
 
 def find_regions(
@@ -60,15 +66,7 @@ def find_regions(
     marked = _marked(anomaly_map.astype(np.float64), threshold, pixel_threshold, reach)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(marked, connectivity=8)
     wanted = np.unique(labels[(reach > 0) & (marked > 0)])
-    scale = image_size[0] * image_size[1] / anomaly_map.size
-    regions = [
-        Region(
-            box=_scaled_box(stats[label], anomaly_map.shape, image_size),
-            area=max(1, round(int(stats[label][cv2.CC_STAT_AREA]) * scale)),
-            peak=_peak(anomaly_map, labels, stats[label], label),
-        )
-        for label in wanted
-    ]
+    regions = [_region(anomaly_map, labels, stats[label], label, image_size) for label in wanted]
     return tuple(sorted(regions, key=lambda region: region.peak, reverse=True))
 
 
@@ -87,16 +85,50 @@ def _marked(
     return (marked | (empty & (values >= threshold))).astype(np.uint8)
 
 
-def _peak(
+def outer_contour(inside: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The polygon around a connected set of pixels, along the edges of the pixels.
+
+    Its area is the number of pixels, those of holes included. Where pixels touch by a corner alone,
+    it passes through that corner twice.
+
+    Args:
+        inside: (height, width) bool, connected also by corners.
+
+    Returns:
+        (corners, 2) x and y, whole numbers; (0, 0) is the top left corner of the top left pixel.
+    """
+    # Each pixel becomes four, so that every corner of the edge has a pixel of its own, whose place
+    # tells the corner: 2x stands for x, the left side of pixel x, and 2x + 1 for x + 1.
+    enlarged = inside.repeat(2, axis=0).repeat(2, axis=1).astype(np.uint8)
+    (traced,), _ = cv2.findContours(enlarged, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    corners = (np.asarray(traced, np.int32)[:, 0] + 1) // 2  # (points, 2)
+    corners = corners[(corners != np.roll(corners, 1, axis=0)).any(axis=1)]
+    before, after = corners - np.roll(corners, 1, axis=0), np.roll(corners, -1, axis=0) - corners
+    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+    return np.asarray(corners[turns], np.int32)
+
+
+def _region(
     anomaly_map: NDArray[np.float32],
     labels: NDArray[Any],
     stats: NDArray[np.int32],
     label: int,
-) -> float:
+    image_size: tuple[int, int],
+) -> Region:
     # Looking at the region's box alone keeps many regions from costing the whole map each.
-    left, top, width, height = stats[:4]
+    left, top, width, height = (int(value) for value in stats[:4])
     box = slice(top, top + height), slice(left, left + width)
-    return float(anomaly_map[box][labels[box] == label].max())
+    inside = labels[box] == label
+    values = anomaly_map[box][inside]
+    down, right = image_size[0] / anomaly_map.shape[0], image_size[1] / anomaly_map.shape[1]
+    corners = np.add(outer_contour(inside), (left, top)) * (right, down)
+    return Region(
+        box=_scaled_box(stats, anomaly_map.shape, image_size),
+        area=max(1, round(len(values) * image_size[0] * image_size[1] / anomaly_map.size)),
+        peak=float(values.max()),
+        mean=float(values.mean(dtype=np.float64)),
+        contour=tuple((round(x, 2), round(y, 2)) for x, y in corners.tolist()),
+    )
 
 
 def _scaled_box(

@@ -9,6 +9,7 @@ import torch
 from draem.datasets.decoded import decode_images
 from draem.datasets.layout import read_normal_images
 from draem.errors import RecipeError
+from draem.imaging.interest import Interest, fit_interest
 from draem.networks.model import check_image_size
 from draem.simulation.profile import PROFILES, ProfileName, SimulationProfile
 from draem.simulation.simulator import SimulatedBatch
@@ -24,6 +25,7 @@ def simulate(
     textures: str | Path | None = None,
     image_size: int | tuple[int, int] = 256,
     seed: int = 0,
+    region_of_interest: Interest | None = None,
 ) -> SimulatedBatch:
     """Simulate anomalies over the first images of a folder.
 
@@ -34,8 +36,12 @@ def simulate(
         textures: Folder of anomaly sources; the built-in ones where left out.
         image_size: Height and width to work at, or the side of a square.
         seed: The same seed gives the same samples.
+        region_of_interest: Where anomalies may lie: a mask of the images' proportions, as a file,
+            white there, or as (height, width) bool; everywhere where left out.
 
     Raises:
+        ImageError: The mask cannot be read.
+        InputError: There is nothing in the region of interest.
         DatasetError: There are no normal images, or some cannot be read.
         ImageSizeError: The image size does not suit the network.
         TextureError: The textures folder holds no textures.
@@ -60,10 +66,14 @@ def simulate(
     sources = (
         load_textures(Path(textures), source_size) if textures else builtin_textures(source_size)
     )
+    region = (
+        fit_interest(region_of_interest, image_size) if region_of_interest is not None else None
+    )
     simulator = make_simulator(
         torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
         torch.from_numpy(sources).permute(0, 3, 1, 2).contiguous(),
         profile,
         seed,
+        None if region is None else torch.from_numpy(region),
     )
     return simulator.batch(0, samples)

@@ -27,6 +27,7 @@ from draem.simulation.augment import (
 from draem.simulation.colors import color
 from draem.simulation.draws import take
 from draem.simulation.geometry import rotate
+from draem.simulation.interest import checked_interest
 from draem.simulation.perlin import perlin_field
 from draem.simulation.profile import SimulationProfile
 
@@ -85,6 +86,8 @@ class Simulator:
         textures: (textures, 3, height, width) uint8 RGB, of the same height and width.
         profile: What the anomalies look like.
         seed: Decides everything random.
+        region_of_interest: (height, width) bool, True where anomalies may lie; everywhere where
+            left out.
 
     Raises:
         InputError: There are no images or textures, or their shapes do not match.
@@ -94,7 +97,12 @@ class Simulator:
     """Whether textures must have the size of the normal images."""
 
     def __init__(
-        self, normal_images: Tensor, textures: Tensor, profile: SimulationProfile, seed: int = 0
+        self,
+        normal_images: Tensor,
+        textures: Tensor,
+        profile: SimulationProfile,
+        seed: int = 0,
+        region_of_interest: Tensor | None = None,
     ) -> None:
         for name, pictures in (("normal images", normal_images), ("textures", textures)):
             if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3:
@@ -115,6 +123,7 @@ class Simulator:
         self.textures = textures
         self.profile = profile
         self.seed = seed
+        self.region_of_interest = checked_interest(region_of_interest, normal_images)
         self._prepare()
 
     def _prepare(self) -> None:
@@ -131,7 +140,7 @@ class Simulator:
         if self.normal_images.device == torch.device(device):
             return self
         pictures = self.normal_images.to(device), self.textures.to(device)
-        return type(self)(*pictures, self.profile, self.seed)
+        return type(self)(*pictures, self.profile, self.seed, self.region_of_interest)
 
     def batch(self, step: int, size: int, *, rank: int = 0, world: int = 1) -> SimulatedBatch:
         """One batch.
@@ -148,21 +157,16 @@ class Simulator:
         rows = torch.arange(rank, size, world)
         draws = take(self._draw(step, size), rows)
         device = self.normal_images.device
-        normal = self.normal_images[draws.images.to(device)]
-        turned = draws.rotation != 0
-        if turned.any():
-            places = turned.nonzero()[:, 0]
-            degrees = draws.rotation[places].to(device)
-            places = places.to(device)
-            normal[places] = rotate(normal[places], degrees, self.profile.rotation_fill)
-        normal = normal.float() / 255
+        normal = self._turned(self.normal_images[draws.images.to(device)], draws).float() / 255
 
         sources = self.textures[draws.textures.to(device)]
         sources = augment(sources, self.operations, draws.plan)
         if self._grey:
             sources = color(sources, sources.new_zeros(len(sources), dtype=torch.float32))
         sources = sources.float() / 255
-        mask = self._masks(draws)
+        mask, inside = self._masks(draws), self._inside(draws)
+        if inside is not None:
+            mask = mask * inside
         weight = draws.opacity.to(device)[:, None, None, None] * mask
         return SimulatedBatch(
             normal_images=normal,
@@ -170,6 +174,35 @@ class Simulator:
             anomaly_mask=mask,
             opacity=draws.opacity.to(device),
         )
+
+    def inside(self, step: int, size: int) -> Tensor | None:
+        """Where the region of interest lies in the samples of a batch.
+
+        Args:
+            step: Which batch of the run, from 0.
+            size: Samples in it.
+
+        Returns:
+            (size, 1, height, width) bool, as `batch` turns and cuts the images; None where there
+            is no region of interest.
+        """
+        return self._inside(self._draw(step, size))
+
+    def _inside(self, draws: _Draws) -> Tensor | None:
+        if self.region_of_interest is None:
+            return None
+        region = (self.region_of_interest * 255).to(torch.uint8)
+        region = region.repeat(len(draws.images), 1, 1, 1)  # (batch, 1, height, width)
+        return self._turned(region, draws) > 127
+
+    def _turned(self, pictures: Tensor, draws: _Draws) -> Tensor:
+        """The pictures, one a sample, with those rotated in place whose turn was drawn."""
+        places = draws.rotation.nonzero()[:, 0]
+        if len(places):
+            degrees = draws.rotation[places].to(pictures.device)
+            places = places.to(pictures.device)
+            pictures[places] = rotate(pictures[places], degrees, self.profile.rotation_fill)
+        return pictures
 
     def _masks(self, draws: _Draws) -> Tensor:
         device = self.normal_images.device

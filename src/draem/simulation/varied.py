@@ -16,6 +16,7 @@ from draem.simulation.draws import move, take
 from draem.simulation.fills import Fills, draw_fills, fill, made_of
 from draem.simulation.filters import box_blur, dilate, local_deviation
 from draem.simulation.foreground import COARSE, find_foreground, place_weights
+from draem.simulation.interest import within_interest
 from draem.simulation.profile import SimulationProfile
 from draem.simulation.shapes import Shapes, draw_shapes, shape_weights
 from draem.simulation.simulator import SimulatedBatch, Simulator, are_grey, seeded_generator
@@ -63,6 +64,8 @@ class VariedSimulator(Simulator):
         textures: (textures, 3, any height, any width) uint8 RGB.
         profile: `VARIED`, or settings derived from it.
         seed: Decides everything random.
+        region_of_interest: (height, width) bool, True where anomalies may lie; everywhere where
+            left out.
 
     Raises:
         InputError: There are no images or textures, or they are no such tensors.
@@ -75,8 +78,9 @@ class VariedSimulator(Simulator):
         height, width = normal_images.shape[2:]
         crop = profile.crop or max(height, width)
         self.size = min(crop, height), min(crop, width)
-        self.foreground = find_foreground(normal_images) if profile.on_part else None
         count = len(normal_images)
+        part = find_foreground(normal_images) if profile.on_part else None
+        self.foreground = within_interest(part, self.region_of_interest, count)
         self._grey_images = (
             are_grey(normal_images)
             if profile.grey_sources
@@ -89,6 +93,7 @@ class VariedSimulator(Simulator):
         draws = take(self._draw(step, size), torch.arange(rank, size, world))
         normal = cut(self.normal_images, draws.windows, self.size)
         part, grey = self._part(draws.windows), self._grey_images[draws.windows.pictures]
+        inside = self._inside(draws)
         simulated, shaped = normal, torch.zeros_like(normal[:, :1])
         for layer in draws.layers:
             rows = (~layer.absent).nonzero()[:, 0]
@@ -99,6 +104,7 @@ class VariedSimulator(Simulator):
                 simulated[place],
                 take(layer, rows),
                 None if part is None else part[place],
+                None if inside is None else inside[place],
                 grey[rows],
             )
             simulated = simulated.index_copy(0, place, covered)
@@ -113,7 +119,12 @@ class VariedSimulator(Simulator):
         return SimulatedBatch(normal, simulated, mask, opacity)
 
     def _covered(
-        self, images: Tensor, layer: _Layer, part: Tensor | None, grey: Tensor
+        self,
+        images: Tensor,
+        layer: _Layer,
+        part: Tensor | None,
+        inside: Tensor | None,
+        grey: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """The images under one more anomaly each, and how far each pixel belongs to its shape."""
         device = images.device
@@ -121,6 +132,8 @@ class VariedSimulator(Simulator):
         if part is not None:
             on_part = layer.on_part.to(device)[:, None, None, None]
             weight = torch.where(on_part, weight * part, weight)
+        if inside is not None:
+            weight = weight * inside
         filled = fill(layer.fills, images, self.normal_images, self.textures, grey, self.operations)
         moved = made_of(layer.fills, "other", "displaced")
         if len(rows := moved.nonzero()[:, 0].to(device)):
@@ -135,6 +148,14 @@ class VariedSimulator(Simulator):
             return None
         part = (cut(self.foreground, windows, self.size) > 0.5).float()
         return dilate(part, 5)
+
+    def _inside(self, draws: _Draws) -> Tensor | None:  # type: ignore[override]
+        if self.region_of_interest is None:
+            return None
+        region = (self.region_of_interest[None, None] * 255).to(torch.uint8)
+        # One and the same for all pictures.
+        first = torch.zeros_like(draws.windows.pictures)
+        return cut(region, dataclasses.replace(draws.windows, pictures=first), self.size) > 0.5
 
     def _draw(self, step: int, size: int) -> _Draws:  # type: ignore[override]
         profile = self.profile
@@ -241,11 +262,15 @@ def visible(normal: Tensor, simulated: Tensor) -> Tensor:
 
 
 def make_simulator(
-    normal_images: Tensor, textures: Tensor, profile: SimulationProfile, seed: int = 0
+    normal_images: Tensor,
+    textures: Tensor,
+    profile: SimulationProfile,
+    seed: int = 0,
+    region_of_interest: Tensor | None = None,
 ) -> Simulator:
     """The simulator that a profile asks for; arguments as of `Simulator`."""
     kind = VariedSimulator if profile.name == "varied" else Simulator
-    return kind(normal_images, textures, profile, seed)
+    return kind(normal_images, textures, profile, seed, region_of_interest)
 
 
 def texture_size(profile: str, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -256,4 +281,5 @@ def texture_size(profile: str, image_size: tuple[int, int]) -> tuple[int, int]:
 def without_clean_samples(simulator: Simulator, seed: int) -> Simulator:
     """The same simulator with another seed, and an anomaly in every sample."""
     profile = dataclasses.replace(simulator.profile, clean_share=0.0)
-    return type(simulator)(simulator.normal_images, simulator.textures, profile, seed)
+    pictures = simulator.normal_images, simulator.textures
+    return type(simulator)(*pictures, profile, seed, simulator.region_of_interest)

@@ -18,7 +18,9 @@ from rich.console import Console
 from draem._version import __version__
 from draem.errors import RecipeError, TrainingInterrupted
 from draem.imaging.encode import write_png
+from draem.imaging.interest import encode_interest
 from draem.inspection.calibration import calibrate
+from draem.inspection.interest import limit_output
 from draem.inspection.torch_runtime import TorchRuntime
 from draem.modelfile import Calibration, ModelCard, TrainingSet, write_model
 from draem.networks.devices import explained_memory, resolve_device
@@ -101,6 +103,7 @@ def train(
         RunExistsError: The folder holds a run already, or the run to resume is finished.
         RecipeError: A resumed run was started with another recipe.
         ImageSizeError: The image size does not suit the network.
+        InputError: The region of interest cannot be used.
         TrainingInterrupted: Ctrl-C was pressed; the run can be resumed.
         OutputError: The run cannot be written.
     """
@@ -181,11 +184,16 @@ class _Training:
         )
         self._average = MovingAverage(network, options.average_decay)
         self._profile = simulation_profile(recipe)
+        self._interest = images.region_of_interest
 
     def finish(self) -> TrainingResult:
         trainer = self._trainer()
         simulator = make_simulator(
-            self._images.training, self._images.textures, self._profile, self._recipe.training.seed
+            self._images.training,
+            self._images.textures,
+            self._profile,
+            self._recipe.training.seed,
+            None if self._interest is None else torch.from_numpy(self._interest),
         ).to(trainer.strategy.root_device)
         if trainer.is_global_zero:
             sheet = simulation_sheet(
@@ -244,7 +252,13 @@ class _Training:
             else simulator.normal_images
         )
         validation = Validation(
-            make_simulator(normal, simulator.textures, self._profile, simulator.seed),
+            make_simulator(
+                normal,
+                simulator.textures,
+                self._profile,
+                simulator.seed,
+                simulator.region_of_interest,
+            ),
             _VALIDATION_SAMPLES,
             self._weights,
             self._window_smoothing(),
@@ -281,6 +295,7 @@ class _Training:
             image_size=fixed_image_size(self._recipe),
             interpolation=network.interpolation,
             smoothing=network.smoothing,
+            region_of_interest=None if self._interest is None else encode_interest(self._interest),
             recipe=self._recipe.model_dump(mode="json", exclude_none=True),
             calibration=self._calibration(),
             training_set=TrainingSet(
@@ -301,11 +316,11 @@ class _Training:
             return None
         network, smoothing = copy.deepcopy(self._average.network), self._recipe.network.smoothing
         runtime = TorchRuntime(network, self._device, smoothing)
-        scores = [
-            float(score)
+        outputs = (
+            limit_output(runtime.run(held_out[start : start + 8]), self._interest, smoothing)
             for start in range(0, len(held_out), 8)
-            for score in runtime.run(held_out[start : start + 8]).anomaly_scores
-        ]
+        )
+        scores = [float(score) for output in outputs for score in output.anomaly_scores]
         return calibrate(scores, self._recipe.training.false_reject_rate)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from draem.datasets.held_out import split_held_out
 from draem.datasets.layout import read_normal_images
 from draem.errors import ImageError
 from draem.imaging.decode import read_size
+from draem.imaging.interest import check_mask_file, draw_polygons, fit_interest, some_interest
 from draem.networks.model import SIZE_STEP
 from draem.simulation.textures import builtin_textures, load_textures
 from draem.simulation.varied import texture_size
@@ -36,13 +37,15 @@ class RunImages:
         held_out: (images, height, width, 3) uint8 RGB, for validation and calibration; may be
             empty.
         textures: (textures, 3, height, width) uint8 RGB, the anomaly sources.
+        region_of_interest: (height, width) bool, True where to inspect; None for everything.
         fingerprint: Hash of the training images.
-        full_fingerprint: Hash of all three, which a resumed run must find unchanged.
+        full_fingerprint: Hash of all of it, which a resumed run must find unchanged.
     """
 
     training: Tensor
     held_out: NDArray[np.uint8]
     textures: Tensor
+    region_of_interest: NDArray[np.bool_] | None
     fingerprint: str
     full_fingerprint: str
 
@@ -62,6 +65,7 @@ def read_run_images(
     Raises:
         DatasetError: There are no normal images, or some cannot be read; all are listed.
         TextureError: The textures folder holds no textures.
+        InputError: The region of interest cannot be used.
         MissingDependencyError: The built-in textures need scikit-image.
     """
 
@@ -70,6 +74,7 @@ def read_run_images(
 
     size, interpolation = fixed_image_size(recipe), recipe.network.interpolation
     paths = read_normal_images(data)
+    region = read_interest(recipe, paths)
     images = decode_images(paths, size, interpolation, reading("Reading images"))
     folder = recipe.simulation.textures
     source_size = texture_size(recipe.simulation.profile, size)
@@ -83,13 +88,41 @@ def read_run_images(
     )
     training = images[kept]
     parts = [fingerprint(part) for part in (training, images[held_out], textures)]
+    if region is not None:
+        parts.append(fingerprint(region.astype(np.uint8)))
     return RunImages(
         training=_channels_first(training),
         held_out=images[held_out],
         textures=_channels_first(textures),
+        region_of_interest=region,
         fingerprint=parts[0],
         full_fingerprint="-".join(parts),
     )
+
+
+def read_interest(recipe: Recipe, images: Iterable[Path]) -> NDArray[np.bool_] | None:
+    """The recipe's region of interest at the network's size.
+
+    Args:
+        recipe: With a mask, polygons or neither.
+        images: Whose proportions a mask must have.
+
+    Returns:
+        (height, width) bool, True where to inspect; None for everything.
+
+    Raises:
+        ImageError: The mask cannot be read.
+        InputError: It has other proportions than an image, or there is nothing to inspect.
+    """
+    section, size = recipe.region_of_interest, fixed_image_size(recipe)
+    if section.mask is not None:
+        check_mask_file(section.mask, images)
+        inside = fit_interest(section.mask, size)
+    elif section.polygons is not None:
+        inside = some_interest(draw_polygons(section.polygons, size))
+    else:
+        return None
+    return None if inside.all() else inside
 
 
 def with_image_size(recipe: Recipe, data: str | Path) -> Recipe:

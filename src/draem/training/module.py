@@ -100,7 +100,7 @@ class DraemModule(LightningModule):
         kept = checkpoint["draem"]
         if kept["pictures"] != self.pictures:
             raise TrainingError(
-                "the images or textures have changed since the run was started",
+                "the region of interest, images or textures have changed since the run was started",
                 hint="Resume with the same ones, or start a new run in another folder",
             )
         self.clock.earlier_seconds = kept["seconds"]

@@ -16,6 +16,7 @@ from draem.files import write_text
 from draem.simulation.profile import PROFILES, SimulationProfile
 from draem.training.presets import PRESETS
 from draem.training.sections import (
+    InterestSection,
     NetworkSection,
     Recipe,
     Section,
@@ -58,7 +59,7 @@ def make_recipe(
             expected="one of " + ", ".join(sorted(PRESETS)),
             hint=_suggestion(name, PRESETS),
         )
-    values: dict[str, Any] = {"preset": name}
+    values: dict[str, Any] = {"preset": name, "region_of_interest": {}}
     values |= {section: dict(options) for section, options in PRESETS[name].items()}
     for layer, origin in layers:
         _check_keys(layer, origin)
@@ -98,7 +99,7 @@ def write_recipe(recipe: Recipe, path: str | Path) -> None:
     import tomlkit
 
     values = recipe.model_dump(mode="json", exclude_none=True)
-    write_text(path, tomlkit.dumps(values))
+    write_text(path, tomlkit.dumps({key: value for key, value in values.items() if value}))
 
 
 def parse_image_size(text: str) -> tuple[int, int]:
@@ -128,10 +129,10 @@ def asked_image_size(text: str | None) -> tuple[int, int] | str | None:
 
 def _merge(values: dict[str, Any], options: Mapping[str, Any]) -> None:
     given = {key: value for key, value in options.items() if value is not None}
-    lengths = {"epochs", "steps", "minutes"}
-    if lengths & given.keys():
-        for key in lengths:
-            values.pop(key, None)
+    for alternatives in ({"epochs", "steps", "minutes"}, {"mask", "polygons"}):
+        if alternatives & given.keys():
+            for key in alternatives:
+                values.pop(key, None)
     values.update(given)
 
 
@@ -151,6 +152,7 @@ _SECTIONS: dict[str, type[Section]] = {
     "network": NetworkSection,
     "simulation": SimulationSection,
     "training": TrainingSection,
+    "region_of_interest": InterestSection,
 }
 
 

@@ -114,7 +114,7 @@ def resume_run(root: str | Path, asked: Recipe | None) -> tuple[RunFolder, Recip
 def _differences(first: Recipe, second: Recipe) -> list[str]:
     ours, theirs = first.model_dump(), second.model_dump()
     names = [] if ours["preset"] == theirs["preset"] else ["preset"]
-    for section in ("network", "simulation", "training"):
+    for section in ("network", "simulation", "training", "region_of_interest"):
         names += [
             f"{section}.{key}"
             for key, value in ours[section].items()

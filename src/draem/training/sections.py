@@ -164,6 +164,27 @@ class TrainingSection(Section):
         return self
 
 
+_Polygon = Annotated[tuple[tuple[_Share, _Share], ...], Field(min_length=3)]
+
+
+class InterestSection(Section):
+    """The region of interest: the part of the images that is inspected; everything by default.
+
+    Attributes:
+        mask: An image file of the images' proportions, white where to inspect.
+        polygons: Corners x, y in shares of width and height; what lies in any of them is inspected.
+    """
+
+    mask: str | None = None
+    polygons: Annotated[tuple[_Polygon, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> InterestSection:
+        if self.mask is not None and self.polygons is not None:
+            raise ValueError("give only one of mask and polygons")
+        return self
+
+
 class Recipe(Section):
     """Everything that decides a training run, apart from the images.
 
@@ -172,9 +193,11 @@ class Recipe(Section):
         network: The networks and their input.
         simulation: The simulated anomalies.
         training: The optimisation.
+        region_of_interest: The part of the images that is inspected.
     """
 
     preset: Preset
     network: NetworkSection
     simulation: SimulationSection
     training: TrainingSection
+    region_of_interest: InterestSection = InterestSection()

@@ -16,7 +16,7 @@ from draem.imaging.colors import overlay
 from draem.imaging.sheet import picture_sheet
 from draem.inspection.scoring import SMOOTHING_AT_256
 from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
-from draem.networks.model import Draem
+from draem.networks.model import Draem, DraemOutput
 from draem.simulation.sheet import to_pictures
 from draem.simulation.simulator import Simulator
 from draem.simulation.varied import without_clean_samples
@@ -44,10 +44,9 @@ class Validation:
         smoothing: int = SMOOTHING_AT_256,
     ) -> None:
         fixed = without_clean_samples(simulator, simulator.seed + _SEED_OFFSET)
-        self._batches = [
-            fixed.batch(step, min(_BATCH, samples - step * _BATCH))
-            for step in range(-(-samples // _BATCH))
-        ]
+        sizes = [min(_BATCH, samples - start) for start in range(0, samples, _BATCH)]
+        self._batches = [fixed.batch(step, size) for step, size in enumerate(sizes)]
+        self._inside = [fixed.inside(step, size) for step, size in enumerate(sizes)]
         self._loss_weights = loss_weights
         self._smoothing = smoothing
 
@@ -64,14 +63,14 @@ class Validation:
         scores: list[float] = []
         labels: list[int] = []
         pixels = PixelHistograms.empty()
-        for batch in self._batches:
+        for batch, inside in zip(self._batches, self._inside, strict=True):
             output = network(batch.simulated_images)
             losses.append(torch.stack(draem_losses(output, batch, self._loss_weights)))
-            maps = anomaly_maps(output.mask_logits)
+            maps = _maps(output, inside)
             masks = batch.anomaly_mask[:, 0].bool().cpu().numpy()
             for anomaly_map, mask in zip(maps[:, 0].cpu().numpy(), masks, strict=True):
                 pixels.update(anomaly_map, mask)
-            clean = anomaly_maps(network(batch.normal_images).mask_logits)
+            clean = _maps(network(batch.normal_images), inside)
             for scored in (maps, clean):
                 scores += anomaly_scores(scored, self._smoothing).tolist()
             labels += [int(mask.any()) for mask in masks] + [0] * len(masks)
@@ -96,12 +95,12 @@ class Validation:
         """
         was_training = network.training
         network.eval()
-        batch = self._batches[0]
+        batch, inside = self._batches[0], self._inside[0]
         output = network(batch.simulated_images)
         clean = network(batch.normal_images)
         network.train(was_training)
-        maps = anomaly_maps(output.mask_logits)[:, 0].float().cpu().numpy()
-        clean_maps = anomaly_maps(clean.mask_logits)[:, 0].float().cpu().numpy()
+        maps = _maps(output, inside)[:, 0].float().cpu().numpy()
+        clean_maps = _maps(clean, inside)[:, 0].float().cpu().numpy()
         images, simulated = to_pictures(batch.normal_images), to_pictures(batch.simulated_images)
         restored, masks = to_pictures(output.reconstruction), to_pictures(batch.anomaly_mask)
         rows = [
@@ -117,3 +116,9 @@ class Validation:
         ]
         columns = ("simulated", "reconstruction", "marked", "true mask", "good", "marked")
         return picture_sheet(rows, columns, title=title)
+
+
+def _maps(output: DraemOutput, inside: Tensor | None) -> Tensor:
+    """The anomaly maps, 0 outside the region of interest, (batch, 1, height, width)."""
+    maps = anomaly_maps(output.mask_logits)
+    return maps if inside is None else maps * inside

@@ -61,7 +61,13 @@ def test_every_image_gets_one_line_in_order(
             "is_anomalous": found.is_anomalous,
             "decision": found.decision,
             "regions": [
-                {"box": list(region.box), "area": region.area, "peak": region.peak}
+                {
+                    "box": list(region.box),
+                    "area": region.area,
+                    "peak": region.peak,
+                    "mean": region.mean,
+                    "contour": [list(corner) for corner in region.contour],
+                }
                 for region in found.regions
             ],
             "map": f"maps/{path.name}",

@@ -64,6 +64,28 @@ def test_boxes_are_in_pixels_of_the_image_that_came(
     assert np.abs(np.array(region.box) - (60, 40, 60, 40)).max() <= 3
 
 
+def test_regions_below_the_smallest_area_are_not_listed_and_decide_nothing_less(
+    red_inspector: Callable[..., Inspector],
+) -> None:
+    image = np.zeros((128, 64, 3), np.uint8)  # twice as high as the network's input
+    image[20:60, 5:15, 0] = 255
+    image[80:100, 40:50, 0] = 200
+    whole = red_inspector(0.5).inspect(image)
+    assert [region.area for region in whole.regions] == [400, 200]
+    for min_area, kept in ((0, 2), (200, 2), (201, 1), (400, 1), (401, 0)):
+        inspector = red_inspector(0.5)
+        inspector = Inspector(inspector.card, inspector._runtime, min_area=min_area)
+        found = inspector.inspect(image)
+        assert found.regions == whole.regions[:kept]
+        assert (found.is_anomalous, found.anomaly_score) == (True, whole.anomaly_score)
+
+
+def test_a_negative_area_is_refused(tiny_model: Path) -> None:
+    assert load(tiny_model, device="cpu", min_area=7).min_area == 7
+    with pytest.raises(InputError, match=r"smallest area.*Expected.*0 or more.*Found -1"):
+        load(tiny_model, device="cpu", min_area=-1)
+
+
 def test_the_models_own_filter_decides_score_and_regions(
     write_tiny_model: Callable[..., object], tmp_path: Path
 ) -> None:

@@ -5,9 +5,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
+from skimage import measure
 
-from draem.inspection.regions import Region, find_regions
+from draem.inspection.regions import Region, find_regions, outer_contour
 from draem.inspection.scoring import anomaly_score, smooth, smoothing_size
+from tests.reference.polygon import draw_polygon, polygon_area
 
 
 def random_map(seed: int) -> NDArray[np.float32]:
@@ -82,16 +85,21 @@ def test_the_regions_are_those_of_a_walk_from_pixel_to_pixel(seed: int) -> None:
 def test_boxes_and_areas_are_in_pixels_of_the_image() -> None:
     plane = np.zeros((64, 64), np.float32)
     plane[16:32, 8:24] = 0.9
-    assert find_regions(plane, 0.5, (64, 64)) == (Region((8, 16, 16, 16), 256, np.float32(0.9)),)
+    level = float(np.float32(0.9))
+    square = ((8.0, 16.0), (8.0, 32.0), (24.0, 32.0), (24.0, 16.0))
+    expected = Region((8, 16, 16, 16), 256, peak=level, mean=level, contour=square)
+    assert find_regions(plane, 0.5, (64, 64)) == (expected,)
     # Twice as high and thrice as wide: x 8 to 24 becomes 24 to 72, y 16 to 32 becomes 32 to 64.
     (larger,) = find_regions(plane, 0.5, (128, 192))
     assert (larger.box, larger.area) == ((24, 32, 48, 32), 256 * 6)
+    assert larger.contour == ((24, 32), (24, 64), (72, 64), (72, 32))
     # A quarter as high: y 16 to 32 becomes 4 to 8.
     (smaller,) = find_regions(plane, 0.5, (16, 64))
     assert (smaller.box, smaller.area) == ((8, 4, 16, 4), 64)
     # 100 / 64 as large: x 12.5 to 37.5 and y 25 to 50, in whole pixels; 256 pixels become 625.
     (odd,) = find_regions(plane, 0.5, (100, 100))
     assert (odd.box, odd.area) == ((12, 25, 26, 25), 625)
+    assert odd.contour == ((12.5, 25), (12.5, 50), (37.5, 50), (37.5, 25))
 
 
 @pytest.mark.parametrize("image_size", [(16, 16), (17, 31), (63, 65), (1000, 16), (99, 12345)])
@@ -199,3 +207,72 @@ def test_where_nothing_reaches_the_pixel_threshold_the_images_marks() -> None:
     weak = np.where(plane == np.float32(0.95), 0, plane)
     (only,) = find_regions(weak, 0.5, (64, 64), pixel_threshold=0.9)
     assert only.box == (10, 10, 10, 10)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_box_area_peak_and_mean_are_those_of_scikit_image(seed: int) -> None:
+    plane = random_map(seed)
+    threshold = 0.9 * anomaly_score(plane)
+    labels = measure.label(plane.astype(np.float64) >= threshold, connectivity=2)
+    expected = {}
+    for region in measure.regionprops(labels, plane):
+        top, left, bottom, right = region.bbox
+        expected[left, top, right - left, bottom - top, int(region.area)] = (
+            region.intensity_max,
+            region.intensity_mean,
+        )
+    regions = find_regions(plane, threshold, plane.shape)
+    assert regions
+    for region in regions:
+        peak, mean = expected[(*region.box, region.area)]
+        assert region.peak == peak
+        assert region.mean == pytest.approx(mean, rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_contour_encloses_exactly_its_region_and_the_holes_in_it(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    marked = rng.random((14, 17)) < rng.uniform(0.2, 0.8)
+    labels = measure.label(marked, connectivity=2)
+    for label in range(1, labels.max() + 1):
+        corners = [(int(x), int(y)) for x, y in outer_contour(labels == label)]
+        filled = ndimage.binary_fill_holes(labels == label)
+        assert (draw_polygon(corners, marked.shape) == filled).all()
+        assert polygon_area(corners) == filled.sum()
+        for (x, y), (u, v) in zip(corners, [*corners[1:], corners[0]], strict=True):
+            assert (x == u) != (y == v), "edges run along pixels"
+
+
+def test_the_contour_of_a_pixel_a_line_and_pixels_that_touch_by_a_corner() -> None:
+    assert outer_contour(np.ones((1, 1), bool)).tolist() == [[0, 0], [0, 1], [1, 1], [1, 0]]
+    assert outer_contour(np.ones((1, 5), bool)).tolist() == [[0, 0], [0, 1], [5, 1], [5, 0]]
+    corners = outer_contour(np.eye(2, dtype=bool)).tolist()
+    assert len(corners) == 8
+    assert corners.count([1, 1]) == 2
+
+
+@pytest.mark.parametrize("image_size", [(60, 60), (300, 141), (77, 1001), (20, 30)])
+def test_a_contour_fits_its_box_and_area_at_any_scale(image_size: tuple[int, int]) -> None:
+    plane = np.zeros((60, 60), np.float32)
+    plane[11:30, 7:33] = 0.9
+    plane[30:41, 20:25] = 0.7
+    (region,) = find_regions(plane, 0.5, image_size)
+    x, y, width, height = region.box
+    xs, ys = zip(*region.contour, strict=True)
+    assert 0 <= min(xs) - x < 1
+    assert 0 <= min(ys) - y < 1
+    assert 0 <= x + width - max(xs) < 1
+    assert 0 <= y + height - max(ys) < 1
+    # Corners are rounded to hundredths and the area to whole pixels.
+    assert polygon_area(region.contour) == pytest.approx(region.area, abs=1 + sum(image_size) / 50)
+    assert polygon_area(region.contour) == pytest.approx(region.area, rel=0.02)
+
+
+def test_a_hole_is_not_in_the_area_but_within_the_contour() -> None:
+    plane = np.zeros((64, 64), np.float32)
+    plane[10:30, 10:30] = 0.8
+    plane[18:22, 18:22] = 0
+    (region,) = find_regions(plane, 0.5, (64, 64))
+    assert region.area == 400 - 16
+    assert polygon_area(region.contour) == 400
+    assert region.mean == pytest.approx(0.8)

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from draem.errors import DatasetError, RecipeError
+from draem.errors import DatasetError, ImageError, InputError, RecipeError
 from draem.training.images import (
     auto_image_size,
+    read_interest,
     read_run_images,
     with_image_size,
 )
 from draem.training.recipe import fixed_image_size, make_recipe
+from draem.training.sections import Recipe
 
 
 @pytest.fixture
@@ -165,3 +167,73 @@ def test_images_are_read_once_the_size_is_known(folder_of: Callable[..., Path]) 
     assert images.held_out.shape == (1, 384, 256, 3)
     # `varied` cuts windows from its textures, which therefore need no proportions of the images.
     assert images.textures.shape == (3, 3, 256, 256)
+
+
+SQUARE = [[(0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75)]]
+
+
+def recipe_with(tmp_path: Path, **interest: object) -> Recipe:
+    """At 64x96; the textures are the images themselves."""
+    return make_recipe(
+        overrides={
+            "network": {"image_size": (64, 96)},
+            "simulation": {"textures": str(tmp_path)},
+            "region_of_interest": interest,
+        }
+    )
+
+
+def test_a_region_of_interest_is_read_at_the_size_of_the_network(
+    folder_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = folder_of((128, 192), (64, 96))
+    paths = sorted(folder.iterdir())
+    expected = np.zeros((64, 96), bool)
+    expected[16:48, 24:72] = True
+    mask = tmp_path / "elsewhere" / "mask.png"
+    mask.parent.mkdir()
+    Image.fromarray(expected.repeat(3, 0).repeat(3, 1)).save(mask)
+    for interest in ({"polygons": SQUARE}, {"mask": str(mask)}):
+        inside = read_interest(recipe_with(folder, **interest), paths)
+        assert inside is not None
+        assert (inside == expected).all()
+    everything = [[(0, 0), (1, 0), (1, 1), (0, 1)]]
+    assert read_interest(recipe_with(folder, polygons=everything), paths) is None
+    assert read_interest(recipe_with(folder), paths) is None
+
+
+def test_a_region_of_interest_that_cannot_be_used_is_refused(
+    folder_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = folder_of((64, 96))
+    paths = sorted(folder.iterdir())
+    mask = tmp_path / "elsewhere" / "mask.png"
+    mask.parent.mkdir()
+    with pytest.raises(ImageError, match=r"mask\.png: does not exist"):
+        read_interest(recipe_with(folder, mask=str(mask)), paths)
+    Image.new("L", (96, 96), 255).save(mask)
+    with pytest.raises(InputError, match=r"mask\.png: .*proportions.*96x64.*Found 96x96"):
+        read_interest(recipe_with(folder, mask=str(mask)), paths)
+    Image.new("L", (96, 64), 0).save(mask)
+    with pytest.raises(InputError, match=r"mask\.png: .*nothing to inspect"):
+        read_interest(recipe_with(folder, mask=str(mask)), paths)
+    line = [[(0.1, 0.1), (0.9, 0.9), (0.5, 0.5)]]
+    with pytest.raises(InputError, match="nothing to inspect"):
+        read_interest(recipe_with(folder, polygons=line), paths)
+
+
+def test_the_region_of_interest_is_part_of_what_a_resumed_run_must_find(
+    folder_of: Callable[..., Path],
+) -> None:
+    folder = folder_of((64, 96), (64, 96), (64, 96))
+    higher = [[(x, y - 0.1) for x, y in SQUARE[0]]]
+    plain, one, other = (
+        read_run_images(folder, recipe_with(folder, **interest))
+        for interest in ({}, {"polygons": SQUARE}, {"polygons": higher})
+    )
+    assert plain.region_of_interest is None
+    assert one.region_of_interest is not None
+    assert one.region_of_interest.sum() == 32 * 48
+    assert plain.fingerprint == one.fingerprint == other.fingerprint
+    hashes = {images.full_fingerprint for images in (plain, one, other)}
+    assert len(hashes) == 3

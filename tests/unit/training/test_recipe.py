@@ -269,6 +269,8 @@ RECIPES: list[tuple[str, dict[str, dict[str, Any]]]] = [
         "compact",
         {"simulation": {"crop": 64, "shapes": (0, 0.2, 1), "fills": (0, 0, 0, 0, 3), "layers": 1}},
     ),
+    ("compact", {"region_of_interest": {"polygons": [[(0, 0), (1, 0), (0.5, 1 / 3)]] * 2}}),
+    ("full", {"region_of_interest": {"mask": "a mask.png"}}),
     ("full", {"simulation": {"textures": 'C:\\my "textures"\\ö 名\n', "clean_share": 0.0}}),
 ]
 
@@ -401,3 +403,37 @@ def test_the_guides_recipe_is_the_preset() -> None:
     for key, value in stated["simulation"].items():
         known = recipe.simulation.profile if key == "profile" else profile[key]
         assert (list(known) if isinstance(known, tuple) else known) == value
+
+
+def test_a_region_of_interest_of_one_kind_takes_the_place_of_the_other(toml: Any) -> None:
+    file = toml("[region_of_interest]\npolygons = [[[0, 0], [1, 0], [0.5, 1]]]\n")
+    polygons = make_recipe(file=file).region_of_interest
+    assert polygons.polygons == (((0, 0), (1, 0), (0.5, 1)),)
+    asked = {"region_of_interest": {"mask": "mask.png"}}
+    mask = make_recipe(file=file, overrides=asked).region_of_interest
+    assert (mask.mask, mask.polygons) == ("mask.png", None)
+    nothing = {"region_of_interest": {"mask": None}}
+    assert make_recipe(file=file, overrides=nothing).region_of_interest == polygons
+    assert make_recipe(overrides=nothing) == make_recipe()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("polygons = [[[0, 0], [1, 1]]]", r"region_of_interest\.polygons\.0: .*at least 3"),
+        ("polygons = []", r"region_of_interest\.polygons: .*at least 1"),
+        (
+            "polygons = [[[0, 0], [1, 0], [1, 1.01]]]",
+            r"polygons\.0\.2\.1: .*less than or equal to 1",
+        ),
+        ("polygons = [[[0, 0], [1, 0], [-0.5, 1]]]", r"polygons\.0\.2\.0: .*greater than or equal"),
+        ("polygons = [[[0, 0], [1, 0], [1]]]", r"polygons\.0\.2\.1: .*required"),
+        ("polygons = [[[0, 0], [nan, 0], [1, 1]]]", r"polygons\.0\.1\.0: .*finite"),
+        ("mask = 3", r"region_of_interest\.mask: .*string"),
+        ("mask = 'm'\npolygons = [[[0, 0], [1, 0], [1, 1]]]", "only one of mask and polygons"),
+        ("masks = 'm'", r"`masks` in \[region_of_interest\] is unknown.*Did you mean `mask`"),
+    ],
+)
+def test_what_is_no_region_of_interest_is_refused(toml: Any, options: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        make_recipe(file=toml(f"[region_of_interest]\n{options}\n"))
