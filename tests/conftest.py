@@ -77,12 +77,18 @@ def write_tiny_model() -> Callable[..., ModelCard]:
     from draem.networks.model import build_draem
 
     def write(
-        path: Path, *, seed: int = 0, shape: Shape = "published", **facts: object
+        path: Path,
+        *,
+        seed: int = 0,
+        shape: Shape = "published",
+        network: Shape | None = None,
+        **facts: object,
     ) -> ModelCard:
-        network = build_draem(4, 4, shape, seed=seed)
+        """`network` may differ from the `shape` that the card tells."""
+        built = build_draem(4, 4, network or shape, seed=seed)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            for part in network.modules():
+            for part in built.modules():
                 # Variances near what random weights of this size keep: signals neither fade nor
                 # grow, so that maps are not flat and rounding errors stay small.
                 if isinstance(part, torch.nn.Conv2d):
@@ -90,7 +96,7 @@ def write_tiny_model() -> Callable[..., ModelCard]:
                 elif isinstance(part, torch.nn.BatchNorm2d):
                     part.running_mean.normal_(0, 0.1, generator=generator)
                     part.running_var.uniform_(0.5, 1.5, generator=generator)
-            network.reconstructive.head.bias.fill_(0.5)
+            built.reconstructive.head.bias.fill_(0.5)
         card = ModelCard(
             **{
                 "preset": "compact",
@@ -102,7 +108,7 @@ def write_tiny_model() -> Callable[..., ModelCard]:
                 **facts,
             }
         )
-        return write_model(path, network.state_dict(), card)
+        return write_model(path, built.state_dict(), card)
 
     return write
 

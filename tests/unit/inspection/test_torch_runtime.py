@@ -55,7 +55,7 @@ def test_folding_leaves_what_it_cannot_merge() -> None:
         {"reconstructive_width": 8},
         {"reconstructive_width": 0},
         {"discriminative_width": 2},
-        {"shape": "compact"},
+        {"shape": "compact", "network": "published"},
     ],
 )
 def test_weights_that_do_not_fit_the_card_are_refused(
