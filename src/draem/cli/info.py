@@ -27,7 +27,12 @@ def command(
         "network": card.shape,
         "widths": f"{card.reconstructive_width} reconstructive, "
         f"{card.discriminative_width} discriminative",
-        "image size": f"{height}x{width} (height x width), {card.interpolation} resize",
+        "image size": f"{height}x{width} (height x width), "
+        + (
+            f"tiles that overlap by {card.tiling.overlap} pixels"
+            if card.tiling
+            else f"{card.interpolation} resize"
+        ),
         "mean filter": f"{card.smoothing} at 256 pixels",
         "fingerprint": card.fingerprint,
     }

@@ -10,12 +10,23 @@ import typer
 from draem.cli.terminal import bar, stderr_console
 
 EXIT_SOME_FAILED = 1
+_NOT_TRAINED_ON_TILES = (
+    "warning: this model was trained on resized images; its threshold promises nothing for tiles. "
+    "Train with --tile for one that does."
+)
 
 
 def command(
     model: Annotated[Path, typer.Argument(help="A model file, or the folder of a run.")],
     images: Annotated[list[Path], typer.Argument(help="Images and folders of images.")],
     out: Annotated[Path, typer.Option(help="Folder for results.jsonl, maps and overlays.")],
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Side of tiles at the images' own resolution; the model's input."),
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Of neighbouring tiles, in pixels.", show_default="model's")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
 ) -> None:
     """Score images and mark their defects."""
@@ -26,6 +37,11 @@ def command(
     console = stderr_console()
     paths = without_results(gather_images(images), out)
     inspector = load(model, device=device)
+    if tile is not None or overlap is not None:
+        resized = inspector.card.tiling is None
+        inspector = inspector.with_tiles(tile, overlap)
+        if resized and inspector.threshold is not None:
+            typer.echo(_NOT_TRAINED_ON_TILES, err=True)
     with bar(console, "Inspecting") as progress:
         summary = inspect_files(inspector, paths, out, progress=progress)
     for path, message in summary.failures:

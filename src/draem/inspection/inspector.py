@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from draem.errors import InputError, MissingDependencyError, ModelFileError
 from draem.imaging.resize import resize_image, resize_map
+from draem.imaging.tiles import plan_tiles
 from draem.inspection.regions import Region, find_regions
 from draem.inspection.runtime import Runtime, RuntimeOutput
-from draem.inspection.scoring import anomaly_score
-from draem.modelfile import ModelCard
+from draem.inspection.scoring import anomaly_score, smoothing_size
+from draem.inspection.tiling import run_tiles, tiled_regions
+from draem.modelfile import ModelCard, Tiling
 
 UNCALIBRATED_THRESHOLD = 0.5
 """Where a model has no threshold, regions are drawn at even odds; no decision is taken."""
@@ -29,7 +31,8 @@ class Inspection:
         is_anomalous: The decision; None where the model has no threshold.
         regions: Where the defects are, highest peak first, in pixels of the image.
         anomaly_map: (height, width) float32 in [0, 1], at the image's own size.
-        reconstruction: (height, width, 3) uint8 RGB at the network's size.
+        reconstruction: (height, width, 3) uint8 RGB at the network's size; at the image's where the
+            model is tiled.
     """
 
     anomaly_score: float
@@ -62,14 +65,48 @@ class Inspector:
         """Scores at or above it are anomalous; None where the model has no threshold."""
         return self.card.calibration.threshold if self.card.calibration else None
 
+    def with_tiles(self, tile: int | None = None, overlap: int | None = None) -> Inspector:
+        """The same model, inspecting by tiles at the images' own resolution.
+
+        Threshold and scores' scale stay those of the training. Of a model that was trained on
+        resized images they promise nothing for tiles.
+
+        Args:
+            tile: Side of the tiles, which must be the network's input; may be left out where the
+                model is tiled.
+            overlap: Of neighbouring tiles in pixels; the model's own, or an eighth of a tile, where
+                left out.
+
+        Raises:
+            InputError: The network takes no tiles of this size, or the overlap is out of range.
+        """
+        size, tiling = self.card.image_size, self.card.tiling
+        if tile is None and tiling is None:
+            raise InputError(
+                "this model is not tiled, so its tiles have no overlap",
+                hint=f"Add --tile {size[0]} to inspect by tiles" if size[0] == size[1] else None,
+            )
+        if tile is not None and size != (tile, tile):
+            raise InputError(
+                "the network takes no tiles of this size",
+                expected=f"{size[0]}x{size[1]} (height x width)",
+                found=f"{tile}x{tile}",
+                hint="Train a model with --tile for tiles of another size",
+            )
+        if overlap is None:
+            overlap = min(size) // 8 if tiling is None else tiling.overlap
+        plan_tiles(size, size, overlap)  # refuses an overlap that is out of range
+        card = self.card.model_copy(update={"tiling": Tiling(overlap=overlap)})
+        return Inspector(card, self._runtime)
+
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Bring an image to the network's size.
+        """Bring an image to the size that it is looked at, the network's unless tiled.
 
         Args:
             image: (height, width, 3) uint8 RGB.
 
         Returns:
-            (network height, network width, 3) uint8 RGB.
+            (network height, network width, 3) uint8 RGB; the image itself where the model is tiled.
 
         Raises:
             InputError: The array is not a uint8 RGB image.
@@ -87,6 +124,8 @@ class Inspector:
                 expected="(height, width, 3), RGB",
                 found=str(image.shape),
             )
+        if self.card.tiling is not None:
+            return image
         return resize_image(image, self.card.image_size, self.card.interpolation)
 
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
@@ -106,6 +145,27 @@ class Inspector:
             )
         return output
 
+    def look(self, prepared: NDArray[np.uint8]) -> RuntimeOutput:
+        """Run the model on one image, by tiles where the model is tiled.
+
+        Args:
+            prepared: (height, width, 3) uint8 RGB, from `prepare`.
+
+        Returns:
+            A batch of one, of the same height and width.
+
+        Raises:
+            InputError: The model gives scores that are not finite.
+        """
+        if self.card.tiling is None:
+            return self.run(prepared[None])
+        size, overlap = self.card.image_size, self.card.tiling.overlap
+        return run_tiles(self.run, prepared, size, overlap, self._filter_side)
+
+    @property
+    def _filter_side(self) -> int:
+        return smoothing_size(*self.card.image_size, self.card.smoothing)
+
     def inspect(self, image: NDArray[np.uint8]) -> Inspection:
         """Inspect one image.
 
@@ -115,7 +175,7 @@ class Inspector:
         Raises:
             InputError: The array is not a uint8 RGB image, or the model's score is not finite.
         """
-        output = self.run(self.prepare(image)[None])
+        output = self.look(self.prepare(image))
         height, width = image.shape[:2]
         return self._inspection(output, 0, (height, width))
 
@@ -123,11 +183,16 @@ class Inspector:
         anomaly_map, score = output.anomaly_maps[row], float(output.anomaly_scores[row])
         threshold = self.threshold
         level = UNCALIBRATED_THRESHOLD if threshold is None else threshold
+        regions = (
+            _regions(anomaly_map, score, level, size, self.card.smoothing)
+            if self.card.tiling is None
+            else tiled_regions(anomaly_map, score, level, self._filter_side)
+        )
         return Inspection(
             anomaly_score=score,
             threshold=threshold,
             is_anomalous=None if threshold is None else score >= threshold,
-            regions=_regions(anomaly_map, score, level, size, self.card.smoothing),
+            regions=regions,
             anomaly_map=resize_map(anomaly_map, size),
             reconstruction=output.reconstructions[row],
         )

@@ -1,0 +1,185 @@
+"""One image of any size through a network that sees a tile at a time.
+
+Beside the image and what is returned, memory holds one row of tiles and one strip of the map,
+however large the image is; only regions that stretch far need more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from draem.imaging.tiles import at_least_a_tile, blend_shares, cut_tiles, mix_in, plan_tiles
+from draem.inspection.regions import Region, find_regions, moved
+from draem.inspection.runtime import RuntimeOutput
+from draem.inspection.scoring import mean_filter, smoothing_for
+
+_BATCH = 4
+_CELL = 32
+_STRIP = 8 * _CELL
+"""Rows that are smoothed at once."""
+
+
+def run_tiles(
+    run: Callable[[NDArray[np.uint8]], RuntimeOutput],
+    image: NDArray[np.uint8],
+    tile_size: tuple[int, int],
+    overlap: int,
+    side: int,
+) -> RuntimeOutput:
+    """Run a model over an image tile by tile, and blend what it says.
+
+    Args:
+        run: Runs a batch of tiles.
+        image: (height, width, 3) uint8 RGB of any size.
+        tile_size: Height and width of the network's input.
+        overlap: Of neighbouring tiles, in pixels.
+        side: Of the score's mean filter, in pixels.
+
+    Returns:
+        A batch of one, at the image's own size. The score is the maximum of the mean-filtered map
+        of the whole image; the scores of the tiles have no say.
+    """
+    grid = plan_tiles((image.shape[0], image.shape[1]), tile_size, overlap)
+    height, width = at_least_a_tile(image, tile_size).shape[:2]
+    down = blend_shares(grid.tops, tile_size[0], overlap)
+    across = blend_shares(grid.lefts, tile_size[1], overlap)
+    anomaly_map = np.zeros((height, width), np.float32)
+    reconstruction = np.zeros((height, width, 3), np.uint8)
+    row_map = np.zeros((tile_size[0], width), np.float32)
+    row_reconstruction = np.zeros((tile_size[0], width, 3), np.float32)
+    outputs = _one_by_one(run, cut_tiles(image, grid))
+    for number, (rows, columns) in enumerate(grid.places()):
+        row, column = divmod(number, len(grid.lefts))
+        tile_map, tile_reconstruction = next(outputs)
+        if column == 0:
+            row_map[...], row_reconstruction[...] = 0, 0
+        mix_in(row_map[:, columns], tile_map, across[column])
+        mix_in(row_reconstruction[:, columns], tile_reconstruction, across[column][:, None])
+        if column == len(grid.lefts) - 1:
+            mix_in(anomaly_map[rows], row_map, down[row][:, None])
+            mix_in(reconstruction[rows], row_reconstruction, down[row][:, None, None])
+    own = slice(image.shape[0]), slice(image.shape[1])
+    anomaly_map = np.ascontiguousarray(anomaly_map[own])
+    return RuntimeOutput(
+        anomaly_maps=anomaly_map[None],
+        anomaly_scores=np.array([tiled_score(anomaly_map, side)], np.float32),
+        reconstructions=np.ascontiguousarray(reconstruction[own])[None],
+    )
+
+
+def tiled_score(anomaly_map: NDArray[np.float32], side: int) -> float:
+    """The image score: the maximum of the mean-filtered map, smoothed a strip at a time.
+
+    Args:
+        anomaly_map: (height, width) float32 in [0, 1].
+        side: Of the mean filter, in pixels.
+    """
+    return max(float(smoothed.max()) for _, smoothed in _smoothed_strips(anomaly_map, side))
+
+
+def tiled_regions(
+    anomaly_map: NDArray[np.float32], score: float, level: float, side: int
+) -> tuple[Region, ...]:
+    """The regions of a large map, each found in a part of it that holds all that decides on it.
+
+    Args:
+        anomaly_map: (height, width) float32 in [0, 1], at the image's own size.
+        score: Its score.
+        level: What the score has to reach for an image to have regions.
+        side: Of the mean filter, in pixels.
+
+    Returns:
+        What `find_regions` finds on the whole map, highest peak first.
+    """
+    if score < level:
+        return ()
+    parts = _alarming_parts(anomaly_map, level, side)
+    # Smoothed by itself, a part can differ in the last digit, which must not lose the regions.
+    highest = max((float(mean_filter(anomaly_map[part], side).max()) for part in parts), default=0)
+    regions = [
+        moved(region, part[1].start, part[0].start)
+        for part in parts
+        for region in _regions_within(anomaly_map[part], min(level, highest), side)
+    ]
+    return tuple(sorted(regions, key=lambda region: region.peak, reverse=True))
+
+
+def _one_by_one(
+    run: Callable[[NDArray[np.uint8]], RuntimeOutput], tiles: Iterator[NDArray[np.uint8]]
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
+    """The map and the reconstruction of each tile, run in small batches."""
+    while batch := list(islice(tiles, _BATCH)):
+        output = run(np.stack(batch))
+        yield from zip(output.anomaly_maps, output.reconstructions, strict=True)
+
+
+def _smoothed_strips(
+    anomaly_map: NDArray[np.float32], side: int
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """The mean-filtered map, a strip of rows at a time."""
+    height, half = len(anomaly_map), side // 2
+    for top in range(0, height, _STRIP):
+        bottom, above = min(top + _STRIP, height), min(top, half)
+        smoothed = mean_filter(anomaly_map[top - above : bottom + half], side)
+        yield slice(top, bottom), smoothed[above : above + bottom - top]
+
+
+def _alarming_parts(
+    anomaly_map: NDArray[np.float32], level: float, side: int
+) -> list[tuple[slice, slice]]:
+    """Rectangles that do not touch and hold, whole and with its surroundings, every region.
+
+    They are made of cells, so that the work takes no plane of labels as large as the map. Marked
+    pixels that are connected lie in cells that are connected.
+    """
+    height, width = anomaly_map.shape
+    cells = -(-height // _CELL), -(-width // _CELL)
+    marked, alarming = np.zeros(cells, np.uint8), np.zeros(cells, np.uint8)
+    for rows, smoothed in _smoothed_strips(anomaly_map, side):
+        place = slice(rows.start // _CELL, -(-rows.stop // _CELL))
+        alarming[place] = _in_cells(smoothed, level)
+        marked[place] = _in_cells(anomaly_map[rows], level)
+    reach = -(-(side // 2) // _CELL)
+    near = cv2.dilate(alarming, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(marked, connectivity=8)
+    wanted = np.unique(labels[(near > 0) & (marked > 0)])
+    # The filter looks half its side around a place that lies half its side from the region.
+    boxes = _apart([stats[label] for label in wanted], cells, 2 * reach)
+    return [
+        (slice(top * _CELL, (top + rows) * _CELL), slice(left * _CELL, (left + columns) * _CELL))
+        for left, top, columns, rows in boxes
+    ]
+
+
+def _in_cells(plane: NDArray[np.float32], level: float) -> NDArray[np.bool_]:
+    """Which cells hold a value that reaches the level, compared in float64 as the score is."""
+    reached = plane.astype(np.float64) >= level
+    beyond = [(0, -length % _CELL) for length in plane.shape]
+    reached = np.pad(reached, beyond)
+    rows, columns = (length // _CELL for length in reached.shape)
+    return np.asarray(reached.reshape(rows, _CELL, columns, _CELL).any(axis=(1, 3)))
+
+
+def _apart(
+    boxes: list[NDArray[np.int32]], cells: tuple[int, int], margin: int
+) -> list[tuple[int, int, int, int]]:
+    """Boxes grown by a margin, those that then touch replaced by one around them all."""
+    while True:
+        canvas = np.zeros(cells, np.uint8)
+        for left, top, width, height in (box[:4] for box in boxes):
+            rows = slice(max(top - margin, 0), top + height + margin)
+            canvas[rows, max(left - margin, 0) : left + width + margin] = 1
+        stats = cv2.connectedComponentsWithStats(canvas, connectivity=8)[2][1:]
+        if len(stats) == len(boxes):
+            return [(int(x), int(y), int(w), int(h)) for x, y, w, h, _ in stats]
+        boxes, margin = list(stats), 0
+
+
+def _regions_within(part: NDArray[np.float32], level: float, side: int) -> tuple[Region, ...]:
+    height, width = part.shape
+    return find_regions(part, level, (height, width), smoothing_for(side, height, width))
