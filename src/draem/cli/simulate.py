@@ -34,6 +34,10 @@ def command(
             metavar="auto|N|HxW", help="Network input in pixels.", show_default="preset's"
         ),
     ] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Side of tiles to cut images into.", show_default="none")
+    ] = None,
+    overlap: Annotated[int | None, typer.Option(help="Of neighbouring tiles, in pixels.")] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="TOML file with any of the recipe's keys.")
     ] = None,
@@ -46,13 +50,13 @@ def command(
     from draem.imaging.encode import write_png
     from draem.simulation.sheet import simulation_sheet
     from draem.training.images import with_image_size
-    from draem.training.recipe import asked_image_size, fixed_image_size, simulation_profile
+    from draem.training.recipe import asked_input, fixed_image_size, simulation_profile
 
     made = draem.make_recipe(
         preset,
         recipe,
         {
-            "network": {"image_size": asked_image_size(image_size)},
+            "network": asked_input(image_size, tile, overlap),
             "simulation": {"profile": profile, "textures": str(textures) if textures else None},
         },
     )
@@ -63,6 +67,7 @@ def command(
         profile=simulation_profile(made),
         textures=made.simulation.textures,
         image_size=fixed_image_size(made),
+        tile_overlap=made.network.overlap,
         seed=seed,
     )
     title = f"Simulated anomalies: {made.preset}, {made.simulation.profile}, seed {seed}"
