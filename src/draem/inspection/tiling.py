@@ -19,8 +19,8 @@ from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.scoring import mean_filter, smoothing_for
 
 _BATCH = 4
-_CELL = 32
-_STRIP = 8 * _CELL
+_CELL = 16
+_STRIP = 16 * _CELL
 """Rows that are smoothed at once."""
 
 
@@ -144,12 +144,13 @@ def _alarming_parts(
         place = slice(rows.start // _CELL, -(-rows.stop // _CELL))
         alarming[place] = _in_cells(smoothed, level)
         marked[place] = _in_cells(anomaly_map[rows], level)
-    reach = -(-(side // 2) // _CELL)
+    half = side // 2
+    reach = -(-half // _CELL)
     near = cv2.dilate(alarming, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(marked, connectivity=8)
     wanted = np.unique(labels[(near > 0) & (marked > 0)])
     # The filter looks half its side around a place that lies half its side from the region.
-    boxes = _apart([stats[label] for label in wanted], cells, 2 * reach)
+    boxes = _apart([stats[label] for label in wanted], cells, -(-2 * half // _CELL))
     return [
         (slice(top * _CELL, (top + rows) * _CELL), slice(left * _CELL, (left + columns) * _CELL))
         for left, top, columns, rows in boxes

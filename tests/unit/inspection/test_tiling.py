@@ -172,7 +172,7 @@ def test_parts_hold_no_more_than_they_need(monkeypatch: pytest.MonkeyPatch) -> N
     found = tiled_regions(plane, 0.9, 0.5, 5)
     assert [region.box for region in found] == [(100, 100, 10, 10), (1500, 1900, 10, 10)]
     assert len(seen) == 2
-    assert max(max(shape) for shape in seen) <= 6 * 32
+    assert max(max(shape) for shape in seen) <= 4 * 16
 
 
 # Inspector
