@@ -159,6 +159,15 @@ def test_regions_found_in_parts_are_those_of_the_whole(seed: int, side: int) -> 
         assert all(first.peak >= second.peak for first, second in pairwise(found))
 
 
+def test_a_part_holds_the_surroundings_that_decide_on_its_region() -> None:
+    plane = np.full((400, 800), 0.49, np.float32)
+    plane[96:192, 96:192] = 1
+    # Exactly one cell, which alarms by what lies around it alone: 0.49 + 0.51 * 16**2 / 41**2.
+    plane[160:176, 640:656] = 1
+    found = tiled_regions(plane, tiled_score(plane, 41), 0.56, 41)
+    assert {region.box for region in found} == {(96, 96, 96, 96), (640, 160, 16, 16)}
+
+
 def test_parts_hold_no_more_than_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
     plane = np.zeros((2000, 2000), np.float32)
     plane[100:110, 100:110] = plane[1900:1910, 1500:1510] = 0.9
