@@ -94,6 +94,7 @@ def _inspected(side: int) -> dict[str, object]:
     started = time.perf_counter()
     found = inspector.inspect(image)
     seconds = time.perf_counter() - started
+    assert found.reconstruction is not None
     returned = found.anomaly_map.nbytes + found.reconstruction.nbytes
     return {
         "side": side,

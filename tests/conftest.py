@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from draem.inspection.inspector import Inspector
 from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.scoring import anomaly_score
 from draem.modelfile import Calibration, ModelCard, write_model
+
+if TYPE_CHECKING:
+    from draem.networks.model import Shape
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -72,8 +76,10 @@ def write_tiny_model() -> Callable[..., ModelCard]:
 
     from draem.networks.model import build_draem
 
-    def write(path: Path, *, seed: int = 0, **facts: object) -> ModelCard:
-        network = build_draem(4, 4, seed=seed)
+    def write(
+        path: Path, *, seed: int = 0, shape: Shape = "published", **facts: object
+    ) -> ModelCard:
+        network = build_draem(4, 4, shape, seed=seed)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for part in network.modules():
@@ -90,6 +96,7 @@ def write_tiny_model() -> Callable[..., ModelCard]:
                 "preset": "compact",
                 "reconstructive_width": 4,
                 "discriminative_width": 4,
+                "shape": shape,
                 "image_size": (TINY, TINY),
                 "calibration": Calibration(threshold=0.5, false_reject_rate=0.05, images=19),
                 **facts,

@@ -21,6 +21,7 @@ from draem.errors import DraemError, MissingDependencyError
 if TYPE_CHECKING:
     from draem.evaluation.evaluate import evaluate
     from draem.evaluation.result import Evaluation
+    from draem.exporting.export import Export, export
     from draem.inspection.folder import inspect_files
     from draem.inspection.inspector import Inspection, Inspector, load
     from draem.inspection.regions import Region
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DraemError",
     "Evaluation",
+    "Export",
     "Inspection",
     "Inspector",
     "ModelCard",
@@ -45,6 +47,7 @@ __all__ = [
     "TrainingResult",
     "__version__",
     "evaluate",
+    "export",
     "import_upstream",
     "inspect_files",
     "load",
@@ -57,6 +60,7 @@ __all__ = [
 
 _HOMES = {
     "Evaluation": "draem.evaluation.result",
+    "Export": "draem.exporting.export",
     "Inspection": "draem.inspection.inspector",
     "Inspector": "draem.inspection.inspector",
     "ModelCard": "draem.modelfile",
@@ -65,6 +69,7 @@ _HOMES = {
     "SimulatedBatch": "draem.simulation.simulator",
     "TrainingResult": "draem.training.fit",
     "evaluate": "draem.evaluation.evaluate",
+    "export": "draem.exporting.export",
     "import_upstream": "draem.networks.upstream",
     "inspect_files": "draem.inspection.folder",
     "load": "draem.inspection.inspector",

@@ -13,6 +13,7 @@ Each says what was expected, what came instead and what to do about it::
     ├── OutputError               a result cannot be written
     │   └── RunExistsError        a run would overwrite an earlier one
     ├── OutOfMemoryError          the machine has less memory than this takes
+    ├── ExportError               an exported model is not what it should be
     ├── MissingDependencyError    an optional part of draem is not installed
     └── TrainingError             training cannot go on
         └── TrainingInterrupted   the user stopped it; it can be resumed
@@ -123,6 +124,10 @@ class RunExistsError(OutputError):
 
 class OutOfMemoryError(DraemError):
     """The machine has less memory than this takes."""
+
+
+class ExportError(DraemError):
+    """An exported model cannot be made, or says something else than the model."""
 
 
 class MissingDependencyError(DraemError):

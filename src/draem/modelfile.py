@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from draem.embedded import EXPORTED, read_embedded
 from draem.errors import MissingDependencyError, ModelFileError
 from draem.files import write_bytes
 
@@ -130,8 +131,10 @@ def read_card(path: str | Path) -> ModelCard:
     Raises:
         ModelFileError: The file is missing, damaged or not one of draem's.
     """
+    if Path(path).suffix.lower() in EXPORTED:
+        return _exported_card(Path(path))
     with _opened(path, "numpy") as file:
-        return _card_of(path, file.metadata())
+        return _card_of(path, (file.metadata() or {}).get(_KEY))
 
 
 def read_model(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
@@ -141,7 +144,7 @@ def read_model(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
         ModelFileError: The file is missing, damaged or not one of draem's.
     """
     with _opened(path, "pt") as file:
-        card = _card_of(path, file.metadata())
+        card = _card_of(path, (file.metadata() or {}).get(_KEY))
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if weights_fingerprint(tensors) != card.fingerprint:
         raise ModelFileError(
@@ -235,11 +238,28 @@ def _opened(path: str | Path, framework: str) -> Any:
         ) from error
 
 
-def _card_of(path: str | Path, metadata: Mapping[str, str] | None) -> ModelCard:
-    text = (metadata or {}).get(_KEY)
+def _exported_card(path: Path) -> ModelCard:
+    if not path.is_file():
+        raise ModelFileError(
+            "there is no such model", path=path, expected="a file written by `draem export`"
+        )
+    try:
+        text = read_embedded(path)
+    except (OSError, ValueError) as error:
+        raise ModelFileError(
+            "this is not a model that draem can read",
+            path=path,
+            expected=f"a {path.suffix} file written by `draem export`",
+            found=f"a damaged file or one of another kind ({error})",
+            hint="Copy the file again, or export the model again",
+        ) from error
+    return _card_of(path, text)
+
+
+def _card_of(path: str | Path, text: str | None) -> ModelCard:
     if text is None:
         raise ModelFileError(
-            "this safetensors file was not written by draem",
+            "this model was not written by draem",
             path=path,
             expected=f"a `{_KEY}` entry in its metadata",
         )

@@ -10,11 +10,23 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import draem
+from draem.exporting.export import SUFFIXES, Format
+from draem.inspection.mnn_runtime import load_mnn_runtime
+from draem.inspection.onnx_runtime import load_onnx_runtime
+from draem.inspection.openvino_runtime import load_openvino_runtime
 from draem.inspection.runtime import Runtime
 from draem.inspection.scoring import anomaly_score
 from draem.inspection.torch_runtime import load_torch_runtime
 from draem.modelfile import read_model
 from draem.networks.model import Draem
+from draem.simulation.textures import builtin_textures
+
+LOADERS = {
+    "onnx": load_onnx_runtime,
+    "openvino": load_openvino_runtime,
+    "mnn": load_mnn_runtime,
+}
 
 
 def torch_cpu(path: Path) -> Runtime:
@@ -27,24 +39,42 @@ def torch_cuda(path: Path) -> Runtime:
     return load_torch_runtime(path, "cuda")[1]
 
 
-@pytest.fixture(params=[torch_cpu, torch_cuda])
-def runtime(request: pytest.FixtureRequest, tiny_model: Path) -> Runtime:
-    return request.param(tiny_model)
+@pytest.fixture(scope="module", params=["published", "compact"])
+def model(
+    request: pytest.FixtureRequest,
+    write_tiny_model: Callable[..., object],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    path = tmp_path_factory.mktemp(request.param) / "model.safetensors"
+    write_tiny_model(path, shape=request.param)
+    return path
 
 
-@pytest.fixture
-def images() -> NDArray[np.uint8]:
-    """Noise of rising strength, so that no two images look alike to the network."""
+@pytest.fixture(scope="module", params=[torch_cpu, torch_cuda, *SUFFIXES])
+def runtime(request: pytest.FixtureRequest, model: Path) -> Runtime:
+    if request.param in (torch_cpu, torch_cuda):
+        return request.param(model)
+    to: Format = request.param
+    exported = draem.export(model, to, reconstruction=True)
+    assert exported.path == model.with_suffix(SUFFIXES[to])
+    return LOADERS[to](exported.path, threads=1)[1]
+
+
+@pytest.fixture(params=["noise", "photographs"])
+def images(request: pytest.FixtureRequest) -> NDArray[np.uint8]:
+    """Five images of which no two look alike to the network."""
+    if request.param == "photographs":
+        return builtin_textures((64, 64))[:5]
     rng = np.random.default_rng(5)
     noise = rng.integers(0, 256, (5, 64, 64, 3))
     return (noise * np.linspace(0, 1, 5)[:, None, None, None]).astype(np.uint8)
 
 
 @pytest.fixture
-def reference(tiny_model: Path) -> Callable[[NDArray[np.uint8]], tuple[NDArray, NDArray]]:
+def reference(model: Path) -> Callable[[NDArray[np.uint8]], tuple[NDArray, NDArray]]:
     """Maps and reconstructions by the published formula, from the network as it was trained."""
-    card, state = read_model(tiny_model)
-    network = Draem(card.reconstructive_width, card.discriminative_width)
+    card, state = read_model(model)
+    network = Draem(card.reconstructive_width, card.discriminative_width, card.shape)
     network.load_state_dict(state)
     network.eval()
 

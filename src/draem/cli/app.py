@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 
 from draem import TRAINING_LIBRARIES
-from draem.cli import demo, evaluate, import_upstream, info, inspect, simulate, train
+from draem.cli import demo, evaluate, export, import_upstream, info, inspect, simulate, train
 from draem.errors import DraemError, TrainingInterrupted
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
 app.command("inspect")(inspect.command)
 app.command("simulate")(simulate.command)
+app.command("export")(export.command)
 app.command("import-upstream")(import_upstream.command)
 app.command("info")(info.command)
 app.command("demo")(demo.command)

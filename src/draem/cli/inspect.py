@@ -28,6 +28,9 @@ def command(
         int | None, typer.Option(help="Of neighbouring tiles, in pixels.", show_default="model's")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the model; one a core by default.")
+    ] = None,
 ) -> None:
     """Score images and mark their defects."""
     from draem.datasets.layout import gather_images
@@ -36,7 +39,7 @@ def command(
 
     console = stderr_console()
     paths = without_results(gather_images(images), out)
-    inspector = load(model, device=device)
+    inspector = load(model, device=device, threads=threads)
     if tile is not None or overlap is not None:
         resized = inspector.card.tiling is None
         inspector = inspector.with_tiles(tile, overlap)

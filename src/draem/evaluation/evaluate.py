@@ -132,7 +132,7 @@ def _examine(inspector: Inspector, sample: Sample, mask_rule: MaskRule) -> Examp
             sample.image, sample.defect, sample.label, float(output.anomaly_scores[0])
         ),
         image=image,
-        reconstruction=output.reconstructions[0],
+        reconstruction=output.reconstruction(0),
         anomaly_map=output.anomaly_maps[0],
         mask=mask,
     )
@@ -148,7 +148,9 @@ def _to_show(example: Example) -> Example:
     return replace(
         example,
         image=resize_image(example.image, size, "area"),
-        reconstruction=resize_image(example.reconstruction, size, "area"),
+        reconstruction=None
+        if example.reconstruction is None
+        else resize_image(example.reconstruction, size, "area"),
         anomaly_map=shrink_map(example.anomaly_map, size),
         mask=None if example.mask is None else shrink_map(example.mask, size),
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +33,8 @@ class Inspection:
         is_anomalous: The decision; None where the model has no threshold.
         regions: Where the defects are, highest peak first, in pixels of the image.
         anomaly_map: (height, width) float32 in [0, 1], at the image's own size.
-        reconstruction: (height, width, 3) uint8 RGB at the network's size; at the image's where the
-            model is tiled.
+        reconstruction: (height, width, 3) uint8 RGB at the network's size, or at the image's own
+            where the model is tiled; None where the model was exported without it.
     """
 
     anomaly_score: float
@@ -40,7 +42,7 @@ class Inspection:
     is_anomalous: bool | None
     regions: tuple[Region, ...]
     anomaly_map: NDArray[np.float32]
-    reconstruction: NDArray[np.uint8]
+    reconstruction: NDArray[np.uint8] | None
 
 
 class Inspector:
@@ -194,7 +196,7 @@ class Inspector:
             is_anomalous=None if threshold is None else score >= threshold,
             regions=regions,
             anomaly_map=resize_map(anomaly_map, size),
-            reconstruction=output.reconstructions[row],
+            reconstruction=output.reconstruction(row),
         )
 
 
@@ -216,34 +218,62 @@ def _regions(
     return find_regions(anomaly_map, reached, size, smoothing)
 
 
-def load(path: str | Path, *, device: str = "auto") -> Inspector:
+class _Home(NamedTuple):
+    """Where the runtime of one kind of file is."""
+
+    module: str
+    loader: str
+    library: str
+    extra: str
+
+
+_RUNTIMES = {
+    ".safetensors": _Home("torch_runtime", "load_torch_runtime", "torch", "train"),
+    ".onnx": _Home("onnx_runtime", "load_onnx_runtime", "onnxruntime", ""),
+    ".xml": _Home("openvino_runtime", "load_openvino_runtime", "openvino", "openvino"),
+    ".mnn": _Home("mnn_runtime", "load_mnn_runtime", "MNN", "mnn"),
+}
+
+
+def load(path: str | Path, *, device: str = "auto", threads: int | None = None) -> Inspector:
     """Load a trained model; the file's suffix picks the runtime.
 
     Args:
-        path: A `.safetensors` model file, as `draem train` writes it.
-        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        path: A `.safetensors` model file, as `draem train` writes it, or what `draem export`
+            makes of it: `.onnx`, `.xml` (OpenVINO) or `.mnn`.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`; exported models run on the CPU alone.
+        threads: How many CPU threads the model may use; None for one a core. For a
+            `.safetensors` model this is torch's setting for the whole process.
 
     Raises:
         ModelFileError: The file is missing, damaged or not one of draem's.
-        InputError: There is no such device.
-        MissingDependencyError: torch is not installed.
+        InputError: There is no such device, or the number of threads is not positive.
+        MissingDependencyError: The library that runs such files is not installed.
     """
     path = model_path(path)
-    if path.is_file() and path.suffix.lower() != ".safetensors":
+    if threads is not None and threads < 1:
+        raise InputError("the number of threads must be positive", found=str(threads))
+    suffix = path.suffix.lower()
+    if suffix not in _RUNTIMES and path.is_file():
         raise ModelFileError(
             "no runtime is known for this kind of file",
             path=path,
-            expected="a .safetensors model file",
-            hint="`draem train` writes one; `draem import-upstream` converts published checkpoints",
+            expected="a model file that ends in " + ", ".join(_RUNTIMES),
+            hint="`draem train` and `draem export` write them; `draem import-upstream` converts "
+            "published checkpoints",
         )
+    home = _RUNTIMES.get(suffix, _RUNTIMES[".safetensors"])
     try:
-        from draem.inspection.torch_runtime import load_torch_runtime
+        module = importlib.import_module(f"draem.inspection.{home.module}")
+        return Inspector(*getattr(module, home.loader)(path, device, threads))
     except ModuleNotFoundError as error:
+        if error.name != home.library:
+            raise
+        extra = f"'draem[{home.extra}]'" if home.extra else "draem"
         raise MissingDependencyError(
-            "running a .safetensors model needs torch",
-            hint="Install it with: pip install 'draem[train]'",
+            f"running a {suffix or '.safetensors'} model needs {home.library}",
+            hint=f"Install it with: pip install {extra}",
         ) from error
-    return Inspector(*load_torch_runtime(path, device))
 
 
 def model_path(path: str | Path) -> Path:

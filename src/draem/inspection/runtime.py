@@ -1,11 +1,19 @@
-"""What every runtime gives an Inspector."""
+"""What every runtime gives an Inspector, and what exported models call their inputs and outputs."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from draem.errors import InputError, ModelFileError
+
+IMAGES = "images"
+ANOMALY_MAP = "anomaly_map"
+ANOMALY_SCORE = "anomaly_score"
+RECONSTRUCTION = "reconstruction"
 
 
 class RuntimeOutput(NamedTuple):
@@ -14,12 +22,17 @@ class RuntimeOutput(NamedTuple):
     Attributes:
         anomaly_maps: (batch, height, width) float32 in [0, 1].
         anomaly_scores: (batch,) float32 in [0, 1].
-        reconstructions: (batch, height, width, 3) uint8 RGB.
+        reconstructions: (batch, height, width, 3) uint8 RGB; None where the model was exported
+            without them.
     """
 
     anomaly_maps: NDArray[np.float32]
     anomaly_scores: NDArray[np.float32]
-    reconstructions: NDArray[np.uint8]
+    reconstructions: NDArray[np.uint8] | None
+
+    def reconstruction(self, row: int) -> NDArray[np.uint8] | None:
+        """That of one image, (height, width, 3), where there are any."""
+        return None if self.reconstructions is None else self.reconstructions[row]
 
 
 class Runtime(Protocol):
@@ -32,3 +45,42 @@ class Runtime(Protocol):
             images: (batch, height, width, 3) uint8 RGB at the model's input size.
         """
         ...
+
+
+def check_exported(path: Path, device: str, outputs: list[str]) -> None:
+    """Refuse what an exported model cannot do.
+
+    Args:
+        path: The model file.
+        device: Where it is asked to run.
+        outputs: Names of its outputs.
+
+    Raises:
+        InputError: The device is not the CPU.
+        ModelFileError: An output is missing.
+    """
+    if device not in ("auto", "cpu"):
+        raise InputError(
+            f"this model cannot run on the device `{device}`",
+            path=path,
+            expected="`cpu`: exported models run there",
+            hint="Load the .safetensors model to run on a GPU",
+        )
+    if missing := {ANOMALY_MAP, ANOMALY_SCORE} - set(outputs):
+        raise ModelFileError(
+            "this model has not the outputs of a draem model",
+            path=path,
+            expected=", ".join(sorted(missing)),
+            found=", ".join(outputs) or "none",
+            hint="Export it again with `draem export`",
+        )
+
+
+def damaged(path: Path, kind: str) -> ModelFileError:
+    """The error of a file that its runtime cannot load."""
+    return ModelFileError(
+        f"{kind} cannot load this model",
+        path=path,
+        expected=f"a {path.suffix} file written by `draem export`",
+        hint="Copy the file again, or export the model again",
+    )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from draem.imaging.tiles import at_least_a_tile, blend_shares, cut_tiles, mix_in, plan_tiles
+from draem.imaging.tiles import TileGrid, blend_shares, cut_tiles, mix_in, plan_tiles
 from draem.inspection.regions import Region, find_regions, moved
 from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.scoring import mean_filter, smoothing_for
@@ -45,30 +46,18 @@ def run_tiles(
         of the whole image; the scores of the tiles have no say.
     """
     grid = plan_tiles((image.shape[0], image.shape[1]), tile_size, overlap)
-    height, width = at_least_a_tile(image, tile_size).shape[:2]
-    down = blend_shares(grid.tops, tile_size[0], overlap)
-    across = blend_shares(grid.lefts, tile_size[1], overlap)
-    anomaly_map = np.zeros((height, width), np.float32)
-    reconstruction = np.zeros((height, width, 3), np.uint8)
-    row_map = np.zeros((tile_size[0], width), np.float32)
-    row_reconstruction = np.zeros((tile_size[0], width, 3), np.float32)
-    outputs = _one_by_one(run, cut_tiles(image, grid))
-    for number, (rows, columns) in enumerate(grid.places()):
-        row, column = divmod(number, len(grid.lefts))
-        tile_map, tile_reconstruction = next(outputs)
-        if column == 0:
-            row_map[...], row_reconstruction[...] = 0, 0
-        mix_in(row_map[:, columns], tile_map, across[column])
-        mix_in(row_reconstruction[:, columns], tile_reconstruction, across[column][:, None])
-        if column == len(grid.lefts) - 1:
-            mix_in(anomaly_map[rows], row_map, down[row][:, None])
-            mix_in(reconstruction[rows], row_reconstruction, down[row][:, None, None])
-    own = slice(image.shape[0]), slice(image.shape[1])
-    anomaly_map = np.ascontiguousarray(anomaly_map[own])
+    canvas = _Canvas(grid, overlap, (), np.float32)
+    pictures: _Canvas | None = None
+    for number, (tile_map, tile_picture) in enumerate(_one_by_one(run, cut_tiles(image, grid))):
+        canvas.add(number, tile_map)
+        if tile_picture is not None:
+            pictures = pictures or _Canvas(grid, overlap, (3,), np.uint8)
+            pictures.add(number, tile_picture)
+    anomaly_map = canvas.finished()
     return RuntimeOutput(
         anomaly_maps=anomaly_map[None],
         anomaly_scores=np.array([tiled_score(anomaly_map, side)], np.float32),
-        reconstructions=np.ascontiguousarray(reconstruction[own])[None],
+        reconstructions=None if pictures is None else pictures.finished()[None],
     )
 
 
@@ -109,13 +98,57 @@ def tiled_regions(
     return tuple(sorted(regions, key=lambda region: region.peak, reverse=True))
 
 
+class _Canvas:
+    """What is made of tiles, blended one row of tiles after the other.
+
+    Args:
+        grid: Where the tiles lie.
+        overlap: Of neighbours, in pixels.
+        channels: What follows height and width in the shape.
+        kind: float32 or uint8.
+    """
+
+    def __init__(
+        self, grid: TileGrid, overlap: int, channels: tuple[int, ...], kind: type[np.generic]
+    ) -> None:
+        height, width = map(max, zip(grid.image_size, grid.tile_size, strict=True))
+        along = (1,) * len(channels)
+        self._grid = grid
+        self._whole = np.zeros((height, width, *channels), kind)
+        self._row = np.zeros((grid.tile_size[0], width, *channels), np.float32)
+        self._down, self._across = (
+            [share.reshape(-1, *others) for share in blend_shares(starts, side, overlap)]
+            for starts, side, others in (
+                (grid.tops, grid.tile_size[0], (1, *along)),
+                (grid.lefts, grid.tile_size[1], along),
+            )
+        )
+
+    def add(self, number: int, piece: NDArray[Any]) -> None:
+        """Blend in the next tile, counted from 0 in reading order."""
+        grid, (height, width) = self._grid, self._grid.tile_size
+        row, column = divmod(number, len(grid.lefts))
+        if column == 0:
+            self._row[...] = 0
+        top, left = grid.tops[row], grid.lefts[column]
+        mix_in(self._row[:, left : left + width], piece, self._across[column])
+        if column == len(grid.lefts) - 1:
+            mix_in(self._whole[top : top + height], self._row, self._down[row])
+
+    def finished(self) -> NDArray[Any]:
+        """The whole, at the image's size."""
+        height, width = self._grid.image_size
+        return np.ascontiguousarray(self._whole[:height, :width])
+
+
 def _one_by_one(
     run: Callable[[NDArray[np.uint8]], RuntimeOutput], tiles: Iterator[NDArray[np.uint8]]
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8] | None]]:
     """The map and the reconstruction of each tile, run in small batches."""
     while batch := list(islice(tiles, _BATCH)):
         output = run(np.stack(batch))
-        yield from zip(output.anomaly_maps, output.reconstructions, strict=True)
+        for row in range(len(batch)):
+            yield output.anomaly_maps[row], output.reconstruction(row)
 
 
 def _smoothed_strips(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from draem.errors import ModelFileError
@@ -49,21 +49,45 @@ class TorchRuntime:
             output = self._model(pixels.float() / 255)  # (batch, 3 and 2, height, width)
             maps = anomaly_maps(output.mask_logits)
             scores = anomaly_scores(maps, self._smoothing)
-            restored = (output.reconstruction.clamp(0, 1) * 255).round().to(torch.uint8)
             return RuntimeOutput(
                 anomaly_maps=maps[:, 0].cpu().numpy(),
                 anomaly_scores=scores.cpu().numpy(),
-                reconstructions=restored.permute(0, 2, 3, 1).cpu().numpy(),
+                reconstructions=as_pixels(output.reconstruction).cpu().numpy(),
             )
 
 
-def load_torch_runtime(path: str | Path, device: str = "auto") -> tuple[ModelCard, TorchRuntime]:
+def as_pixels(reconstruction: Tensor) -> Tensor:
+    """(batch, 3, height, width), about [0, 1], to (batch, height, width, 3) uint8 RGB."""
+    return (reconstruction.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def load_torch_runtime(
+    path: str | Path, device: str = "auto", threads: int | None = None
+) -> tuple[ModelCard, TorchRuntime]:
     """Read a `.safetensors` model file and make it ready to run.
+
+    Args:
+        path: The model file.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        threads: How many CPU threads torch may use in this process; None leaves its setting.
 
     Raises:
         ModelFileError: The file is missing, damaged or not one of draem's.
         ImageSizeError: Its image size does not suit the network.
         InputError: There is no such device.
+    """
+    card, model = read_network(path)
+    if threads:
+        torch.set_num_threads(threads)
+    return card, TorchRuntime(model, resolve_device(device), card.smoothing)
+
+
+def read_network(path: str | Path) -> tuple[ModelCard, Draem]:
+    """Read a `.safetensors` model file into networks, on the CPU.
+
+    Raises:
+        ModelFileError: The file is missing, damaged or not one of draem's.
+        ImageSizeError: Its image size does not suit the network.
     """
     card, state = read_model(path)
     check_image_size(*card.image_size)
@@ -75,7 +99,7 @@ def load_torch_runtime(path: str | Path, device: str = "auto") -> tuple[ModelCar
         raise ModelFileError(
             "the weights do not fit the network that the file describes", path=path
         ) from error
-    return card, TorchRuntime(model, resolve_device(device), card.smoothing)
+    return card, model
 
 
 def fold_batch_norm(model: nn.Module) -> None:

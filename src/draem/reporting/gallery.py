@@ -186,12 +186,13 @@ def _pictures(key: str, example: Example) -> list[Picture]:
     if example.mask is not None and example.mask.any():
         marked = _outlined(marked, example.mask)
         marked_name = "map, true defect outlined"
-    pictures = (
+    pictures = [
         ("image", image),
-        ("reconstruction", resize_image(example.reconstruction, size, "area")),
         ("anomaly map", resize_image(heat(example.anomaly_map), size, "area")),
         (marked_name, marked),
-    )
+    ]
+    if example.reconstruction is not None:
+        pictures.insert(1, ("reconstruction", resize_image(example.reconstruction, size, "area")))
     return [
         Picture(f"{key}-{number}", name, to_data_uri(pixels, "webp", _QUALITY), size[1], size[0])
         for number, (name, pixels) in enumerate(pictures, start=1)

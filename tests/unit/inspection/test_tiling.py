@@ -54,6 +54,15 @@ def test_what_depends_on_pixels_alone_is_reproduced_exactly(
     assert output.anomaly_scores == pytest.approx(mean_filter(expected, 5).max(), abs=1e-6)
 
 
+def test_a_model_without_reconstructions_gives_none() -> None:
+    def run(images: NDArray[np.uint8]) -> RuntimeOutput:
+        return Recorder().run(images)._replace(reconstructions=None)
+
+    output = run_tiles(run, picture(100, 90), (64, 64), 8, 5)
+    assert output.reconstructions is None
+    assert output.anomaly_maps.shape == (1, 100, 90)
+
+
 def test_a_model_runs_small_batches_of_tiles_alone() -> None:
     recorder = Recorder()
     run_tiles(recorder.run, picture(200, 400), (64, 64), 8, 5)

@@ -1,0 +1,214 @@
+"""How long does one 256x256 image take in every runtime, and in the peers?
+
+    python benchmarks/inference.py [--threads 2] [--rounds 9] [--models full compact]
+                                   [--peer anomalib=PYTHON] [--peer upstream=CHECKOUT]
+
+Exports freshly initialised networks, then lets the runtimes and peers take turns, one image each a
+round, so that all of them see the same machine. anomalib runs in the interpreter of an environment
+of its own, the published code in this one. Prints a table, writes JSON and draws a plot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+import draem
+from draem.exporting.export import Format, comparison_images
+from draem.modelfile import ModelCard, write_model
+from draem.networks.model import build_draem
+from machine import RESULTS, machine, write_result
+
+SIDE = 256
+MODELS: dict[str, tuple[int, int, str, int]] = {
+    "full": (128, 64, "published", 21),
+    "compact": (32, 16, "compact", 5),
+}
+GFLOP = {"full": 396.0, "compact": 2.0}
+PEERS = {"anomalib": "anomalib_draem.py", "upstream": "upstream_draem.py"}
+Row = dict[str, Any]
+Turn = Callable[[], float]
+
+
+def main() -> None:
+    """Measure, print, write and draw."""
+    arguments = _arguments()
+    rows: list[Row] = []
+    for model in arguments.models:
+        peers = arguments.peer if model == "full" else []
+        rows += _measure(model, arguments.threads, arguments.rounds, peers)
+        _print(rows[-1]["model"], [row for row in rows if row["model"] == model])
+    facts = machine() | {"threads": arguments.threads}
+    write_result("inference", {"benchmark": "inference", "machine": facts, "rows": rows})
+    print(_plot(rows))
+
+
+def _measure(model: str, threads: int, rounds: int, peers: list[tuple[str, str]]) -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = _made(model, Path(folder))
+        images = comparison_images((SIDE, SIDE))
+        turns: dict[str, Turn] = {}
+        differences: dict[str, float] = {}
+        expected = None
+        for name, file in _files(path):
+            inspector = draem.load(file, threads=threads)
+            scores = inspector.run(images).anomaly_scores
+            expected = scores if expected is None else expected
+            differences[name] = float(np.abs(scores - expected).max())
+            turns[name] = _turn(inspector, images[:1])
+        with_peers = [_Peer(name, place, threads) for name, place in peers]
+        turns |= {peer.name: peer.turn for peer in with_peers}
+        seconds = _in_turn(turns, rounds)
+        for peer in with_peers:
+            peer.stop()
+    return [
+        {
+            "model": model,
+            "runtime": name,
+            "median_ms": 1000 * statistics.median(taken),
+            "lowest_ms": 1000 * min(taken),
+            "highest_ms": 1000 * max(taken),
+            "score_difference": differences.get(name),
+            "gflop_per_s": GFLOP[model] / statistics.median(taken),
+        }
+        for name, taken in seconds.items()
+    ]
+
+
+def _made(model: str, folder: Path) -> Path:
+    reconstructive, discriminative, shape, smoothing = MODELS[model]
+    card = ModelCard(
+        preset=model,
+        reconstructive_width=reconstructive,
+        discriminative_width=discriminative,
+        shape=shape,
+        image_size=(SIDE, SIDE),
+        smoothing=smoothing,
+    )
+    path = folder / "model.safetensors"
+    write_model(path, build_draem(reconstructive, discriminative, shape).state_dict(), card)
+    return path
+
+
+def _files(path: Path) -> list[tuple[str, Path]]:
+    exported = [(to, draem.export(path, to).path) for to in get_args(Format)]
+    return [("torch", path), *exported]
+
+
+def _turn(inspector: draem.Inspector, image: np.ndarray) -> Turn:
+    def take() -> float:
+        started = time.perf_counter()
+        inspector.run(image)
+        return time.perf_counter() - started
+
+    return take
+
+
+class _Peer:
+    """A peer in a process of its own, which times itself when asked."""
+
+    def __init__(self, name: str, place: str, threads: int) -> None:
+        script = Path(__file__).parent / "peers" / PEERS[name]
+        command = (
+            [place, script, str(threads)]
+            if name == "anomalib"
+            else [sys.executable, script, str(threads), place]
+        )
+        self.name = name
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline().strip() != "ready":
+            raise SystemExit(f"the peer {name} did not start: {' '.join(map(str, command))}")
+
+    def turn(self) -> float:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
+
+    def stop(self) -> None:
+        self._process.communicate()
+
+
+def _in_turn(turns: dict[str, Turn], rounds: int) -> dict[str, list[float]]:
+    for take in turns.values():
+        take()
+    taken: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(rounds):
+        for name, take in turns.items():
+            # The pools of the runtime before keep spinning for a moment.
+            time.sleep(0.05)
+            taken[name].append(take())
+    return taken
+
+
+def _print(model: str, rows: list[Row]) -> None:
+    fastest = min(row["median_ms"] for row in rows)
+    print(f"\n{model}, {SIDE}x{SIDE}, one image")
+    print(f"{'':<10}  median ms  lowest  highest  times the fastest  GFLOP/s  score off by")
+    for row in sorted(rows, key=lambda each: each["median_ms"]):
+        off = row["score_difference"]
+        print(
+            f"{row['runtime']:<10}  {row['median_ms']:>9.1f}  {row['lowest_ms']:>6.1f}  "
+            f"{row['highest_ms']:>7.1f}  {row['median_ms'] / fastest:>17.2f}  "
+            f"{row['gflop_per_s']:>7.0f}  {'' if off is None else f'{off:.1e}':>12}"
+        )
+
+
+def _plot(rows: list[Row]) -> Path:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    figure, axes = plt.subplots(
+        1, len(models), figsize=(4.5 * len(models), 3), layout="constrained", squeeze=False
+    )
+    for each, model in zip(axes[0], models, strict=True):
+        chosen = sorted(
+            (row for row in rows if row["model"] == model), key=lambda row: -row["median_ms"]
+        )
+        bars = each.barh(
+            [row["runtime"] for row in chosen],
+            [row["median_ms"] for row in chosen],
+            color=["C7" if row["runtime"] in PEERS else "C0" for row in chosen],
+        )
+        each.bar_label(bars, [f"{row['median_ms']:.0f}" for row in chosen], padding=2)
+        each.set(title=f"{model}, {SIDE}x{SIDE}", xlabel="ms an image")
+        each.margins(x=0.15)
+    path = RESULTS / "inference.png"
+    figure.savefig(path, dpi=130)
+    return path
+
+
+def _peer(text: str) -> tuple[str, str]:
+    name, _, place = text.partition("=")
+    if name not in PEERS or not place:
+        raise argparse.ArgumentTypeError("give anomalib=PYTHON or upstream=CHECKOUT")
+    return name, place
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--peer", type=_peer, action="append", default=[])
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Inspect with ONNX Runtime alone: no draem, no torch.
+
+pip install onnxruntime opencv-python-headless
+python plain_onnxruntime.py model.onnx image.png
+"""
+
+import json
+import sys
+
+import cv2
+import onnxruntime
+
+model, picture = sys.argv[1:3]
+session = onnxruntime.InferenceSession(model)
+card = json.loads(session.get_modelmeta().custom_metadata_map["draem"])
+height, width = card["image_size"]
+
+image = cv2.cvtColor(cv2.imread(picture), cv2.COLOR_BGR2RGB)
+shrinks = image.shape[0] >= height and image.shape[1] >= width
+how = cv2.INTER_AREA if shrinks and card["interpolation"] == "area" else cv2.INTER_LINEAR
+image = cv2.resize(image, (width, height), interpolation=how)
+images = image[None]  # (1, height, width, 3) uint8, RGB; more at a time will do
+
+anomaly_map, anomaly_score = session.run(["anomaly_map", "anomaly_score"], {"images": images})
+
+score, calibration = float(anomaly_score[0]), card["calibration"]
+print(f"score {score:.4f}, highest pixel {anomaly_map[0].max():.4f}")
+if calibration:
+    print("anomalous" if score >= calibration["threshold"] else "normal")

@@ -1,0 +1,162 @@
+"""Export a model file, and prove that what was written says the same."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draem.embedded import write_embedded
+from draem.errors import ExportError, InputError
+from draem.exporting.formats import write_mnn, write_onnx, write_openvino
+from draem.exporting.graph import WholeGraph
+from draem.files import replacing
+from draem.inspection.inspector import load, model_path
+from draem.inspection.mnn_runtime import EXACT_CODE
+from draem.inspection.runtime import RuntimeOutput
+from draem.inspection.torch_runtime import read_network
+from draem.simulation.textures import builtin_textures
+
+Format = Literal["onnx", "openvino", "mnn"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "mnn": ".mnn"}
+TOLERANCE = 1e-4
+"""Largest difference between a map or score of the exported model and of the model itself."""
+_IMAGES = 6
+_CONVERTERS: dict[Format, tuple[Callable[[Path, Path], None], ...]] = {
+    "onnx": (lambda _onnx, _made: None,),
+    "openvino": (write_openvino,),
+    # The fast one first; what it loses depends on the weights.
+    "mnn": (write_mnn, partial(write_mnn, code=EXACT_CODE)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What an export wrote.
+
+    Attributes:
+        path: The file that `draem.load` takes.
+        largest_difference: Between the anomaly maps and scores of both models, over the images
+            that they were compared on.
+        images: How many these were.
+    """
+
+    path: Path
+    largest_difference: float
+    images: int
+
+
+def export(
+    model: str | Path,
+    to: Format = "onnx",
+    out: str | Path | None = None,
+    *,
+    reconstruction: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Export:
+    """Write a model for a runtime without torch, run both on the same images and compare.
+
+    The exported model takes `images`, (batch, height, width, 3) uint8 RGB at the model's input
+    size and any number at a time, and gives `anomaly_map`, (batch, height, width) float32 in
+    [0, 1], and `anomaly_score`, (batch,) float32. The model card travels inside the file.
+
+    Args:
+        model: A `.safetensors` model file, or the folder of a run.
+        to: `onnx`, `openvino` or `mnn`.
+        out: The file to write; beside the model where left out. OpenVINO writes its weights
+            beside it, in a file that ends in `.bin`.
+        reconstruction: Give `reconstruction` too, (batch, height, width, 3) uint8 RGB.
+        progress: Called with what is being done.
+
+    Raises:
+        ModelFileError: The model is missing, damaged or not one of draem's.
+        InputError: The format or the file's suffix is unknown.
+        ExportError: The exported model says something else than the model; nothing is kept.
+        MissingDependencyError: A library that the export needs is not installed.
+        OutputError: The file cannot be written.
+    """
+    say = progress or (lambda _: None)
+    source = model_path(model)
+    target = _target(source, to, out)
+    card, network = read_network(source)
+    with tempfile.TemporaryDirectory() as folder:
+        # OpenVINO's two files must have one name.
+        made = Path(folder) / ("model" + SUFFIXES[to])
+        onnx = made.with_suffix(".onnx")
+        say("Writing")
+        write_onnx(
+            WholeGraph(network, card.smoothing, reconstruction=reconstruction),
+            card.image_size,
+            onnx,
+        )
+        images = comparison_images(card.image_size)
+        expected = load(source, device="cpu").run(images)
+        for convert in _CONVERTERS[to]:
+            say("Converting")
+            convert(onnx, made)
+            write_embedded(made, card.model_dump_json())
+            say("Comparing")
+            largest = largest_difference(expected, load(made).run(images))
+            if largest <= TOLERANCE:
+                break
+        else:
+            raise ExportError(
+                "the exported model says something else than the model",
+                path=target,
+                expected=f"maps and scores within {TOLERANCE:g}",
+                found=f"a difference of {largest:.2g}",
+                hint="Nothing was written; export to another format, and please report this",
+            )
+        _move(made, target)
+    return Export(target, largest, _IMAGES)
+
+
+def _target(source: Path, to: Format, out: str | Path | None) -> Path:
+    if to not in get_args(Format):
+        raise InputError(
+            f"there is no format `{to}`", expected="one of " + ", ".join(get_args(Format))
+        )
+    target = source.with_suffix(SUFFIXES[to]) if out is None else Path(out)
+    if target.suffix.lower() != SUFFIXES[to]:
+        raise InputError(
+            "the file's suffix does not fit its format",
+            path=target,
+            expected=f"{SUFFIXES[to]} for {to}: by it `draem.load` picks the runtime",
+            hint=f"Write to {target.with_suffix(SUFFIXES[to])}",
+        )
+    return target
+
+
+def comparison_images(size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Textures, one flat picture and one of noise, (6, height, width, 3) uint8 RGB."""
+    textures = builtin_textures(size)
+    noise = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
+    flat = np.full((1, *size, 3), 128, np.uint8)
+    return np.concatenate((noise, flat, textures[:: len(textures) // _IMAGES]))[:_IMAGES]
+
+
+def largest_difference(first: RuntimeOutput, second: RuntimeOutput) -> float:
+    """The largest difference of any map value or score; infinite where one is not a number."""
+    differences = [
+        np.abs(ours - theirs).max() for ours, theirs in zip(first[:2], second[:2], strict=True)
+    ]
+    largest = float(np.max(differences))
+    return largest if np.isfinite(largest) else float("inf")
+
+
+def _move(made: Path, target: Path) -> None:
+    weights = made.with_suffix(".bin")
+    with contextlib.ExitStack() as stack:
+        places = [(made, stack.enter_context(replacing(target)))]
+        if weights.exists():
+            places.append((weights, stack.enter_context(replacing(target.with_suffix(".bin")))))
+        for written, place in places:
+            shutil.copyfile(written, place)

@@ -1,0 +1,62 @@
+"""Inference with ONNX Runtime, from a file that `draem export --to onnx` wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draem.inspection.runtime import (
+    ANOMALY_MAP,
+    ANOMALY_SCORE,
+    IMAGES,
+    RECONSTRUCTION,
+    RuntimeOutput,
+    check_exported,
+    damaged,
+)
+from draem.modelfile import ModelCard, read_card
+
+_ERRORS_ONLY = 3
+
+
+class OnnxRuntime:
+    """An exported model in ONNX Runtime on the CPU.
+
+    Args:
+        path: The `.onnx` file.
+        threads: How many it may use; None for one a core.
+
+    Raises:
+        ModelFileError: ONNX Runtime cannot load it, or an output is missing.
+        InputError: The device is not the CPU.
+    """
+
+    def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = _ERRORS_ONLY
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its exceptions have no common base but this
+            raise damaged(path, "ONNX Runtime") from error
+        self._names = [output.name for output in self._session.get_outputs()]
+        check_exported(path, device, self._names)
+
+    def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
+        """Run a batch of (batch, height, width, 3) uint8 RGB images of the model's size."""
+        outputs = self._session.run(None, {IMAGES: np.ascontiguousarray(images)})
+        found = dict(zip(self._names, outputs, strict=True))
+        return RuntimeOutput(found[ANOMALY_MAP], found[ANOMALY_SCORE], found.get(RECONSTRUCTION))
+
+
+def load_onnx_runtime(
+    path: Path, device: str = "auto", threads: int | None = None
+) -> tuple[ModelCard, OnnxRuntime]:
+    """Read an exported model and make it ready to run; errors as of `OnnxRuntime`."""
+    return read_card(path), OnnxRuntime(path, device, threads)

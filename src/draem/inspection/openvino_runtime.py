@@ -1,0 +1,61 @@
+"""Inference with OpenVINO, from a file that `draem export --to openvino` wrote."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draem.inspection.runtime import (
+    ANOMALY_MAP,
+    ANOMALY_SCORE,
+    RECONSTRUCTION,
+    RuntimeOutput,
+    check_exported,
+    damaged,
+)
+from draem.modelfile import ModelCard, read_card
+
+
+class OpenVinoRuntime:
+    """An exported model in OpenVINO on the CPU.
+
+    Args:
+        path: The `.xml` file; its weights lie beside it in a `.bin` file.
+        threads: How many it may use; None for one a core.
+
+    Raises:
+        ModelFileError: OpenVINO cannot load it, or an output is missing.
+        InputError: The device is not the CPU.
+    """
+
+    def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
+        import openvino
+
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = str(threads)
+        try:
+            compiled = openvino.Core().compile_model(str(path), "CPU", options)
+        except RuntimeError as error:
+            raise damaged(path, "OpenVINO") from error
+        self._request = compiled.create_infer_request()
+        self._one_at_a_time = threading.Lock()
+        self._names = [output.get_any_name() for output in compiled.outputs]
+        check_exported(path, device, self._names)
+
+    def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
+        """Run a batch of (batch, height, width, 3) uint8 RGB images of the model's size."""
+        with self._one_at_a_time:
+            outputs = self._request.infer([np.ascontiguousarray(images)], share_outputs=False)
+            found = {name: outputs[name] for name in self._names}
+        return RuntimeOutput(found[ANOMALY_MAP], found[ANOMALY_SCORE], found.get(RECONSTRUCTION))
+
+
+def load_openvino_runtime(
+    path: Path, device: str = "auto", threads: int | None = None
+) -> tuple[ModelCard, OpenVinoRuntime]:
+    """Read an exported model and make it ready to run; errors as of `OpenVinoRuntime`."""
+    return read_card(path), OpenVinoRuntime(path, device, threads)

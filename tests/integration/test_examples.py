@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import draem
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "plain_onnxruntime.py"
+
+
+@pytest.mark.parametrize("size", [(64, 64), (150, 90), (40, 50)])
+@pytest.mark.parametrize("threshold", [0.0, 1.1])
+def test_plain_onnxruntime_gives_draems_score(
+    write_tiny_model: Callable[..., Any],
+    save_image: Callable[..., Path],
+    tmp_path: Path,
+    size: tuple[int, int],
+    threshold: float,
+) -> None:
+    calibration = {"threshold": threshold, "false_reject_rate": 0.1, "images": 9}
+    facts = {"shape": "compact", "interpolation": "area", "calibration": calibration}
+    write_tiny_model(tmp_path / "m.safetensors", **facts)
+    model = draem.export(tmp_path / "m.safetensors").path
+    pixels = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    picture = save_image(tmp_path / "a.png", pixels)
+
+    ended = subprocess.run(
+        [sys.executable, EXAMPLE, model, picture], capture_output=True, text=True, check=False
+    )
+
+    found = draem.load(model).inspect(pixels)
+    expected = f"score {found.anomaly_score:.4f}"
+    assert ended.stdout.startswith(expected), ended.stderr
+    assert ended.stdout.endswith("anomalous\n" if threshold == 0 else "normal\n")

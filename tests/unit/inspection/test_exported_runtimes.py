@@ -1,0 +1,157 @@
+"""What the runtimes of exported models do beside running: threads, devices, damage, silence."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import draem
+from draem.embedded import read_embedded, write_embedded
+from draem.errors import InputError, MissingDependencyError, ModelFileError
+
+FORMATS = {"onnx": ".onnx", "openvino": ".xml", "mnn": ".mnn"}
+LIBRARIES = {"onnx": "onnxruntime", "openvino": "openvino", "mnn": "MNN"}
+
+
+@pytest.fixture(scope="module")
+def folder(write_tiny_model: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exported") / "model.safetensors"
+    write_tiny_model(path, shape="compact")
+    for to in FORMATS:
+        draem.export(path, to)  # type: ignore[arg-type]
+    return path.parent
+
+
+@pytest.fixture(params=FORMATS)
+def exported(request: pytest.FixtureRequest, folder: Path) -> Path:
+    return folder / f"model{FORMATS[request.param]}"
+
+
+def some_images(count: int) -> Any:
+    return np.random.default_rng(3).integers(0, 256, (count, 64, 64, 3), np.uint8)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_any_number_of_threads_gives_the_same(exported: Path, threads: int) -> None:
+    images = some_images(2)
+    found = draem.load(exported, threads=threads).run(images)
+    expected = draem.load(exported).run(images)
+    np.testing.assert_allclose(found.anomaly_maps, expected.anomaly_maps, atol=1e-5)
+
+
+def test_no_threads_at_all_are_refused(exported: Path) -> None:
+    with pytest.raises(InputError, match="threads must be positive"):
+        draem.load(exported, threads=0)
+
+
+def test_it_runs_on_the_cpu_alone(exported: Path) -> None:
+    assert draem.load(exported, device="cpu").run(some_images(1)).anomaly_scores.shape == (1,)
+    with pytest.raises(InputError, match=r"cannot run on the device `cuda`.*safetensors"):
+        draem.load(exported, device="cuda")
+
+
+def test_a_truncated_file_is_refused(exported: Path, tmp_path: Path) -> None:
+    text = read_embedded(exported)
+    damaged = tmp_path / exported.name
+    content = exported.read_bytes()
+    if exported.suffix == ".onnx":
+        model = onnx.load_from_string(content)
+        model.graph.node[0].op_type = "Nonsense"
+        damaged.write_bytes(model.SerializeToString())
+    elif exported.suffix == ".mnn":
+        damaged.write_bytes(content[:2000])
+    else:  # without its weights
+        damaged.write_bytes(content)
+    assert text is not None
+    write_embedded(damaged, text)
+    with pytest.raises(ModelFileError, match="cannot load this model"):
+        draem.load(damaged)
+
+
+def test_another_model_with_our_card_is_refused(folder: Path, tmp_path: Path) -> None:
+    model = onnx.load(folder / "model.onnx")
+    model.graph.output[1].name = "something"
+    for node in model.graph.node:
+        node.output[:] = [name.replace("anomaly_score", "something") for name in node.output]
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelFileError, match=r"Expected anomaly_score\. Found anomaly_map"):
+        draem.load(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_missing_runtime_names_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    monkeypatch.setitem(sys.modules, LIBRARIES[to], None)
+    extra = "draem" if to == "onnx" else rf"'draem\[{to}\]'"
+    with pytest.raises(MissingDependencyError, match=f"needs {LIBRARIES[to]}.*{extra}"):
+        draem.load(folder / f"model{FORMATS[to]}")
+
+
+def test_nothing_is_written_to_standard_output(
+    exported: Path, run_python: Callable[..., CompletedProcess[str]]
+) -> None:
+    ended = run_python(
+        "import sys, numpy, draem\n"
+        "print('before', flush=False)\n"
+        "inspector = draem.load(sys.argv[1])\n"
+        "inspector.run(numpy.zeros((2, 64, 64, 3), numpy.uint8))\n"
+        "print('after')\n",
+        exported,
+    )
+    assert ended.stdout == "before\nafter\n", ended.stderr
+
+
+def test_mnn_works_without_a_standard_output(
+    folder: Path, run_python: Callable[..., CompletedProcess[str]]
+) -> None:
+    ended = run_python(
+        "import os, sys, draem\n"
+        "os.close(1)\n"
+        "draem.load(sys.argv[1])\n"
+        "print('fine', file=sys.stderr)\n",
+        folder / "model.mnn",
+    )
+    assert ended.stderr.endswith("fine\n")
+
+
+def test_mnns_tools_are_never_imported(
+    folder: Path, run_python: Callable[..., CompletedProcess[str]]
+) -> None:
+    ended = run_python(
+        "import sys, draem\n"
+        "draem.export(sys.argv[1], 'mnn', sys.argv[2])\n"
+        "draem.load(sys.argv[2])\n"
+        "print('_tools' in sys.modules, [name for name in sys.modules if 'MNN.tools' in name])\n",
+        folder / "model.safetensors",
+        folder / "again.mnn",
+    )
+    assert ended.stdout == "True []\n", ended.stderr
+
+
+def test_one_model_may_be_used_from_several_threads(exported: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    inspector = draem.load(exported, threads=1)
+    images = some_images(8)
+    expected = [inspector.run(image[None]).anomaly_scores[0] for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda image: inspector.run(image[None]).anomaly_scores[0], images))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_it_inspects_large_images_by_tiles_as_the_model_does(exported: Path, folder: Path) -> None:
+    image = np.random.default_rng(4).integers(0, 256, (100, 150, 3), np.uint8)
+    expected = draem.load(folder / "model.safetensors", device="cpu").with_tiles(64, 8)
+    found = draem.load(exported).with_tiles(64, 8).inspect(image)
+    assert found.anomaly_map.shape == (100, 150)
+    assert np.ptp(found.anomaly_map) > 1e-3
+    np.testing.assert_allclose(found.anomaly_map, expected.inspect(image).anomaly_map, atol=1e-4)
+    assert found.reconstruction is None

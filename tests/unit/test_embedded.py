@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from draem.embedded import EXPORTED, read_embedded, write_embedded
+from draem.errors import ModelFileError
+from draem.modelfile import read_card
+
+TEXTS = ["{}", '{"a": "ä <&> \\" \'"}', "long " * 10_000]
+
+
+def onnx_file(path: Path) -> Path:
+    values = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "one",
+        [values("x", TensorProto.FLOAT, [2])],
+        [values("y", TensorProto.FLOAT, [2])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    helper.set_model_props(model, {"other": "kept"})
+    onnx.save(model, path)
+    return path
+
+
+def xml_file(path: Path) -> Path:
+    path.write_text(
+        '<?xml version="1.0"?><net name="m"><layers /><rt_info><a value="b" />\n</rt_info></net>'
+    )
+    return path
+
+
+def mnn_file(path: Path) -> Path:
+    path.write_bytes(bytes(range(256)))
+    return path
+
+
+MAKERS = {".onnx": onnx_file, ".xml": xml_file, ".mnn": mnn_file}
+
+
+@pytest.fixture(params=EXPORTED)
+def exported(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return MAKERS[request.param](tmp_path / f"model{request.param}")
+
+
+def test_a_fresh_file_carries_no_text(exported: Path) -> None:
+    assert read_embedded(exported) is None
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_is_written_is_read(exported: Path, text: str) -> None:
+    write_embedded(exported, "earlier")
+    write_embedded(exported, text)
+    assert read_embedded(exported) == text
+
+
+def test_a_text_leaves_no_trace_of_the_earlier_one(exported: Path) -> None:
+    write_embedded(exported, "short")
+    size = exported.stat().st_size
+    write_embedded(exported, "long" * 1000)
+    write_embedded(exported, "short")
+    assert exported.stat().st_size == size
+    assert b"longlong" not in exported.read_bytes()
+
+
+def test_onnx_runtime_reads_the_text_and_runs_the_model_as_before(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path / "m.onnx")
+    write_embedded(path, "words")
+    session = onnxruntime.InferenceSession(path)
+    assert session.get_modelmeta().custom_metadata_map == {"draem": "words", "other": "kept"}
+    given = np.array([-1, 2], np.float32)
+    assert session.run(None, {"x": given})[0].tolist() == [0, 2]
+
+
+def test_onnx_itself_finds_the_model_valid(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path / "m.onnx")
+    before = onnx.load(path)
+    write_embedded(path, "words" * 100)
+    after = onnx.load(path)
+    onnx.checker.check_model(after)
+    assert after.graph == before.graph
+    assert {entry.key: entry.value for entry in after.metadata_props} == {
+        "other": "kept",
+        "draem": "words" * 100,
+    }
+
+
+def test_the_text_is_read_where_onnx_wrote_it(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    helper.set_model_props(model, {"first": "1", "draem": "by onnx", "last": "2"})
+    onnx.save(model, path)
+    assert read_embedded(path) == "by onnx"
+
+
+def test_what_stands_before_the_text_in_an_mnn_file_is_untouched(tmp_path: Path) -> None:
+    path = mnn_file(tmp_path / "m.mnn")
+    write_embedded(path, "words")
+    assert path.read_bytes().startswith(bytes(range(256)))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".onnx", b"\x0a\xff\xff\xff\xff\x0f"),
+        (".onnx", b"\x0b"),
+        (".onnx", b"\x80"),
+        (".onnx", b"\xff" * 20),
+        (".onnx", b"\x09\x00"),
+        (".xml", b"not xml"),
+        (".xml", b"<net>"),
+        (".mnn", b"draemcrd"),
+        (".mnn", b"\xff" * 8 + b"draemcrd"),
+    ],
+)
+def test_damaged_files_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"m{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"\w"):
+        read_embedded(path)
+    with pytest.raises(ValueError, match=r"\w"):
+        write_embedded(path, "words")
+    assert path.read_bytes() == content
+    with pytest.raises(ModelFileError, match="damaged file or one of another kind"):
+        read_card(path)
+
+
+def test_a_file_of_someone_elses_is_told_apart(exported: Path) -> None:
+    with pytest.raises(ModelFileError, match="was not written by draem"):
+        read_card(exported)
+    write_embedded(exported, "{}")
+    with pytest.raises(ModelFileError, match="cannot be understood"):
+        read_card(exported)
+
+
+@pytest.mark.parametrize("suffix", EXPORTED)
+def test_a_missing_file_is_named(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(ModelFileError, match="there is no such model"):
+        read_card(tmp_path / f"m{suffix}")
