@@ -32,6 +32,7 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/tiling.py
 	$(BIN)/python benchmarks/time_to_quality.py
 
 warm-start: $(VENV)/.train

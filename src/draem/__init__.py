@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from draem.exporting.export import Export, export
     from draem.inspection.calibrate_model import CalibrationResult, calibrate_model
     from draem.inspection.folder import inspect_files
-    from draem.inspection.inspector import Inspection, Inspector, load
+    from draem.inspection.inspector import Inspection, Inspector
+    from draem.inspection.loading import load
     from draem.inspection.regions import Region
     from draem.modelfile import ModelCard
     from draem.networks.upstream import import_upstream
@@ -77,7 +78,7 @@ _HOMES = {
     "export": "draem.exporting.export",
     "import_upstream": "draem.networks.upstream",
     "inspect_files": "draem.inspection.folder",
-    "load": "draem.inspection.inspector",
+    "load": "draem.inspection.loading",
     "make_recipe": "draem.training.recipe",
     "simulate": "draem.simulation.simulate",
     "train": "draem.training.fit",

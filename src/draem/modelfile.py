@@ -66,6 +66,16 @@ class TrainingSet(_Card):
     fingerprint: str
 
 
+class Tiling(_Card):
+    """How images of any size are cut into tiles of the network's size.
+
+    Attributes:
+        overlap: Of neighbouring tiles, in pixels; at most half of a tile.
+    """
+
+    overlap: int = Field(ge=0)
+
+
 class ModelCard(_Card):
     """Everything about a model except its weights.
 
@@ -76,11 +86,12 @@ class ModelCard(_Card):
             a model without one.
         discriminative_width: Channels of the discriminative sub-network's first stage.
         shape: `published` or `compact`; see `draem.networks.model.Draem`.
-        image_size: Height and width that images are resized to.
+        image_size: Height and width that images are resized to, or of the tiles they are cut into.
         interpolation: How they are resized.
         smoothing: Side of the score's mean filter at 256 pixels, in proportion at other sizes.
         region_of_interest: What is inspected, as a PNG picture in base64, of the image size and
             one bit a pixel, white where to inspect; None for everything.
+        tiling: How images are cut, where they are not resized.
         recipe: The training recipe as it was used; empty for an imported checkpoint.
         calibration: The threshold, where there is one.
         training_set: Size and fingerprint of the training set, where known.
@@ -98,6 +109,7 @@ class ModelCard(_Card):
     interpolation: Literal["bilinear", "area"] = "bilinear"
     smoothing: int = Field(21, ge=1, le=127)
     region_of_interest: str | None = None
+    tiling: Tiling | None = None
     recipe: dict[str, Any] = Field(default_factory=dict)
     calibration: Calibration | None = None
     training_set: TrainingSet | None = None

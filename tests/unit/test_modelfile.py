@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from draem.errors import MissingDependencyError, ModelFileError, OutputError
-from draem.inspection.inspector import load
+from draem.inspection.loading import load
 from draem.modelfile import (
     Calibration,
     ModelCard,

@@ -23,7 +23,7 @@ def command(
     """Measure a model on labelled test images and write a report."""
     from draem.evaluation.evaluate import evaluate
     from draem.files import make_folder
-    from draem.inspection.inspector import load
+    from draem.inspection.loading import load
 
     console = stderr_console()
     inspector = load(model, device=device)

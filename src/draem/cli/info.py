@@ -15,7 +15,7 @@ def command(
     """Show what a model file says of itself."""
     from draem.imaging.interest import decode_interest
     from draem.inspection.calibration import guarantees, remarks
-    from draem.inspection.inspector import model_path
+    from draem.inspection.loading import model_path
     from draem.modelfile import read_card
 
     card = read_card(model_path(model))
@@ -28,7 +28,12 @@ def command(
         "network": card.shape,
         "widths": f"{card.reconstructive_width} reconstructive, "
         f"{card.discriminative_width} discriminative",
-        "image size": f"{height}x{width} (height x width), {card.interpolation} resize",
+        "image size": f"{height}x{width} (height x width), "
+        + (
+            f"tiles that overlap by {card.tiling.overlap} pixels"
+            if card.tiling
+            else f"{card.interpolation} resize"
+        ),
         "mean filter": f"{card.smoothing} at 256 pixels",
         "fingerprint": card.fingerprint,
     }

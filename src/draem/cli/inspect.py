@@ -10,6 +10,10 @@ import typer
 from draem.cli.terminal import bar, stderr_console
 
 EXIT_SOME_FAILED = 1
+_NOT_TRAINED_ON_TILES = (
+    "warning: this model was trained on resized images; its threshold promises nothing for tiles. "
+    "Train with --tile for one that does."
+)
 
 
 def command(
@@ -30,6 +34,13 @@ def command(
     coco: Annotated[
         bool, typer.Option("--coco", help="Also write the regions as coco.json.")
     ] = False,
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Side of tiles at the images' own resolution; the model's input."),
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Of neighbouring tiles, in pixels.", show_default="model's")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of the model; one a core by default.")
@@ -39,7 +50,7 @@ def command(
     from draem.datasets.layout import gather_images
     from draem.imaging.interest import check_mask_file
     from draem.inspection.folder import inspect_files, without_results
-    from draem.inspection.inspector import load
+    from draem.inspection.loading import load
 
     console = stderr_console()
     paths = without_results(gather_images(images), out)
@@ -48,6 +59,11 @@ def command(
     inspector = load(
         model, device=device, threads=threads, min_area=min_area, region_of_interest=roi
     )
+    if tile is not None or overlap is not None:
+        resized = inspector.card.tiling is None
+        inspector = inspector.with_tiles(tile, overlap)
+        if resized and inspector.threshold is not None:
+            typer.echo(_NOT_TRAINED_ON_TILES, err=True)
     if roi is not None and inspector.threshold is not None:
         console.print(
             "The threshold was found without this region of interest. Scores are not higher within "

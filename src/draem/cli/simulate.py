@@ -38,6 +38,10 @@ def command(
         Path | None,
         typer.Option(help="Mask of the part to inspect, white there.", show_default="everything"),
     ] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Side of tiles to cut images into.", show_default="none")
+    ] = None,
+    overlap: Annotated[int | None, typer.Option(help="Of neighbouring tiles, in pixels.")] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="TOML file with any of the recipe's keys.")
     ] = None,
@@ -51,13 +55,13 @@ def command(
     from draem.imaging.encode import write_png
     from draem.simulation.sheet import simulation_sheet
     from draem.training.images import read_interest, with_image_size
-    from draem.training.recipe import asked_image_size, fixed_image_size, simulation_profile
+    from draem.training.recipe import asked_input, fixed_image_size, simulation_profile
 
     made = draem.make_recipe(
         preset,
         recipe,
         {
-            "network": {"image_size": asked_image_size(image_size)},
+            "network": asked_input(image_size, tile, overlap),
             "simulation": {"profile": profile, "textures": str(textures) if textures else None},
             "region_of_interest": {"mask": str(roi) if roi else None},
         },
@@ -69,6 +73,7 @@ def command(
         profile=simulation_profile(made),
         textures=made.simulation.textures,
         image_size=fixed_image_size(made),
+        tile_overlap=made.network.overlap,
         seed=seed,
         region_of_interest=read_interest(made, read_normal_images(data)),
     )

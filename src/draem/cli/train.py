@@ -31,6 +31,17 @@ def command(
             show_default="preset's",
         ),
     ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of square tiles that large images are cut into instead of being resized.",
+            show_default="none",
+        ),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(help="Of neighbouring tiles, in pixels.", show_default="an eighth of a tile"),
+    ] = None,
     textures: Annotated[
         Path | None,
         typer.Option(help="Folder of anomaly sources.", show_default="the built-in textures"),
@@ -78,13 +89,13 @@ def command(
     """Train a model on images of good parts."""
     import draem
     from draem.inspection.calibration import guarantee, images_needed
-    from draem.training.recipe import asked_image_size, make_recipe
+    from draem.training.recipe import asked_input, make_recipe
 
     lengths = {"epochs": epochs, "steps": steps, "minutes": minutes}
     if sum(value is not None for value in lengths.values()) > 1:
         raise typer.BadParameter("give only one of --epochs, --steps and --minutes")
     overrides: dict[str, dict[str, object]] = {
-        "network": {"image_size": asked_image_size(image_size)},
+        "network": asked_input(image_size, tile, overlap),
         "simulation": {
             "profile": profile,
             "textures": str(textures.absolute()) if textures else None,

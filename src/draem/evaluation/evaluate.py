@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,12 @@ from draem.evaluation.histograms import PixelHistograms
 from draem.evaluation.metrics import all_metrics, binarize_mask
 from draem.evaluation.result import Evaluation, Example, MaskRule, ScoredImage
 from draem.imaging.decode import decode_image, decode_mask
-from draem.imaging.resize import resize_image
-from draem.inspection.inspector import Inspector, load
+from draem.imaging.resize import resize_image, shrink_map
+from draem.inspection.inspector import Inspector
+from draem.inspection.loading import load
 
 _EXAMPLES = 8
+_SHOWN_PIXELS = 2**20
 
 
 def evaluate(
@@ -35,8 +38,9 @@ def evaluate(
     """Measure a model on the test set of a category in MVTec layout.
 
     Pixel metrics are taken at the network's size, as in the published evaluation: masks are
-    resized bilinearly and then made true or false by the mask rule. Pixels outside the model's
-    region of interest count too, with a map of 0: a defect there is missed.
+    resized bilinearly and then made true or false by the mask rule. Those of a tiled model are
+    taken at the images' own size. Pixels outside the model's region of interest count too, with a
+    map of 0: a defect there is missed.
 
     Args:
         model: A loaded model or the path of a model file.
@@ -93,6 +97,7 @@ class _Tally:
             example.anomaly_map, example.mask
         )
         score = scored.anomaly_score
+        example = _to_show(example)
         if scored.label:
             self._keep(self.misses, -score, example)
             self._keep(self.hits, score, example)
@@ -120,9 +125,10 @@ class _Tally:
 
 
 def _examine(inspector: Inspector, sample: Sample, mask_rule: MaskRule) -> Example:
-    mask = _true_mask(sample.mask, inspector.card.image_size, mask_rule) if sample.mask else None
     image = inspector.prepare(decode_image(sample.image))
-    output = inspector.run(image[None])
+    size = image.shape[0], image.shape[1]
+    mask = _true_mask(sample.mask, size, mask_rule) if sample.mask else None
+    output = inspector.look(image)
     return Example(
         scored=ScoredImage(
             sample.image, sample.defect, sample.label, float(output.anomaly_scores[0])
@@ -131,6 +137,24 @@ def _examine(inspector: Inspector, sample: Sample, mask_rule: MaskRule) -> Examp
         reconstruction=output.reconstruction(0),
         anomaly_map=output.anomaly_maps[0],
         mask=mask,
+    )
+
+
+def _to_show(example: Example) -> Example:
+    """The example as it is kept: no picture larger than reports show."""
+    height, width = example.image.shape[:2]
+    factor = math.sqrt(_SHOWN_PIXELS / (height * width))
+    if factor >= 1:
+        return example
+    size = max(1, round(height * factor)), max(1, round(width * factor))
+    return replace(
+        example,
+        image=resize_image(example.image, size, "area"),
+        reconstruction=None
+        if example.reconstruction is None
+        else resize_image(example.reconstruction, size, "area"),
+        anomaly_map=shrink_map(example.anomaly_map, size),
+        mask=None if example.mask is None else shrink_map(example.mask, size),
     )
 
 
@@ -184,6 +208,8 @@ def _summary(inspector: Inspector, data: Path, rule: MaskRule, tally: _Tally) ->
 def _facts(inspector: Inspector) -> dict[str, object]:
     card = inspector.card
     facts = card.model_dump(include={"fingerprint", "preset", "image_size", "interpolation"})
+    if card.tiling:
+        facts["tile_overlap"] = card.tiling.overlap
     facts["widths"] = f"{card.reconstructive_width}/{card.discriminative_width}"
     if inspector.region_of_interest is not None:
         facts["region_of_interest_share"] = float(inspector.region_of_interest.mean())

@@ -48,7 +48,8 @@ class Example:
 
     Attributes:
         scored: The image's path, label and score.
-        image: (height, width, 3) uint8 RGB at the network's input size.
+        image: (height, width, 3) uint8 RGB at the network's input size, or of a tiled model at the
+            image's own; shrunk, as the others are, to about a million pixels where it has more.
         reconstruction: (height, width, 3) uint8 RGB; None where the model gives none.
         anomaly_map: (height, width) float32 in [0, 1].
         mask: (height, width) bool, the true defect pixels; None for a normal image.

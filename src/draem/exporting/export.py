@@ -19,7 +19,7 @@ from draem.errors import ExportError, InputError
 from draem.exporting.formats import write_mnn, write_onnx, write_openvino
 from draem.exporting.graph import WholeGraph
 from draem.files import replacing
-from draem.inspection.inspector import load, model_path
+from draem.inspection.loading import load, model_path
 from draem.inspection.mnn_runtime import EXACT_CODE
 from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.torch_runtime import read_network

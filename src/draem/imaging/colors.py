@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 _STRONGEST = 0.8
 _OUTLINE_SHARE = 1 / 400
+_STRIP = 256
 
 
 def heat(anomaly_map: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -37,6 +38,15 @@ def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> NDArr
     Returns:
         RGB pixels, (H, W, 3), uint8.
     """
+    mixed = np.empty_like(image, order="C")
+    # A strip at a time, as the float32 planes of a large image would take a dozen times its memory.
+    for top in range(0, len(image), _STRIP):
+        rows = slice(top, top + _STRIP)
+        mixed[rows] = _overlaid(image[rows], anomaly_map[rows])
+    return mixed
+
+
+def _overlaid(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> NDArray[np.uint8]:
     opacity = np.float32(_STRONGEST) * np.clip(2 * anomaly_map, 0, 1)[..., None]  # (H, W, 1)
     mixed = image * (1 - opacity) + heat(anomaly_map) * opacity
     return np.rint(mixed).astype(np.uint8)

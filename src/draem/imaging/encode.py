@@ -37,8 +37,9 @@ def map_to_uint16(anomaly_map: NDArray[np.float32]) -> NDArray[np.uint16]:
         >>> map_to_uint16(np.array([[0.0, 0.5, 1.0]], dtype=np.float32)).tolist()
         [[0, 32768, 65535]]
     """
-    levels: NDArray[np.float32] = np.rint(np.clip(anomaly_map, 0, 1) * np.float32(65535))
-    return levels.astype(np.uint16)
+    levels = np.clip(anomaly_map, 0, 1)
+    levels *= np.float32(65535)
+    return np.rint(levels, out=levels).astype(np.uint16)
 
 
 def to_data_uri(

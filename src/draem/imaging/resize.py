@@ -50,6 +50,28 @@ def resize_map(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArr
     return np.asarray(_resized(anomaly_map, size, cv2.INTER_LINEAR), dtype=np.float32)
 
 
+def shrink_map(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Shrink a map or a mask to the maxima of its parts, so that what is small stays seen.
+
+    Args:
+        plane: Values, (H, W), of any type with an order.
+        size: Height and width wanted, in pixels, at most those of the plane.
+
+    Returns:
+        Values, (height, width), of the same type.
+
+    Example:
+        >>> shrink_map(np.array([[0, 9, 1, 2], [3, 0, 0, 0]]), (1, 2))
+        array([[9, 2]])
+    """
+    starts = (
+        np.arange(part) * whole // part for part, whole in zip(size, plane.shape, strict=True)
+    )
+    for axis, places in enumerate(starts):
+        plane = np.maximum.reduceat(plane, places, axis=axis)
+    return plane
+
+
 def _resized(array: NDArray[Any], size: tuple[int, int], flag: int) -> NDArray[Any]:
     if array.shape[:2] == tuple(size):
         return array

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from draem.datasets.decoded import decode_images, fingerprint
+from draem.datasets.decoded import decode_images, decode_tiles, fingerprint
 from draem.datasets.held_out import split_held_out
 from draem.datasets.layout import gather_good_images
 from draem.errors import DatasetError, ImageError
 from draem.imaging.decode import decode_image
 from draem.inspection.calibration import calibrate, check_rates, check_supported, pixel_level
-from draem.inspection.inspector import Inspector, load, model_path
+from draem.inspection.inspector import Inspector
+from draem.inspection.loading import load, model_path
 from draem.modelfile import Calibration, ModelCard, write_card
 
 
@@ -131,11 +132,15 @@ def _refuse_training_images(
     if len(kept) != card.training_set.images:
         return
     in_order = sorted(paths, key=lambda path: path.parts)
+    trained = [in_order[index] for index in kept]
     try:
-        images = decode_images(in_order, card.image_size, card.interpolation, progress)
+        if card.tiling is None:
+            images = decode_images(trained, card.image_size, card.interpolation, progress)
+        else:
+            images, _ = decode_tiles(trained, card.image_size, card.tiling.overlap, progress)
     except DatasetError:
         return  # training would have refused it
-    if fingerprint(images[kept]) == card.training_set.fingerprint:
+    if fingerprint(images) == card.training_set.fingerprint:
         raise DatasetError(
             "these are the images that the model was trained with, whose scores say nothing of "
             "other parts",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +19,14 @@ from draem.files import make_folder
 from draem.imaging.colors import outline, overlay
 from draem.imaging.decode import decode_image
 from draem.imaging.encode import map_to_uint16, write_png
+from draem.inspection.ahead import ahead
 from draem.inspection.coco import coco_file
 from draem.inspection.inspector import Inspection, Inspector
 from draem.inspection.interest import interest_at
 from draem.inspection.regions import Region
 
+_WAITING = 1
+"""Images that may wait to be inspected or to have their pictures written; large ones are heavy."""
 _REGION_COLOR = (255, 255, 255)
 _FAINT = 0.35
 
@@ -56,9 +61,13 @@ def inspect_files(
     out: str | Path,
     *,
     coco: bool = False,
+    maps: bool = True,
+    overlays: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
     """Inspect image files and write what is found.
+
+    Decoding, inference and writing overlap, in a thread each.
 
     `out` receives `results.jsonl` with one line an image, in the order of `paths`, written as the
     work goes on: `image`, `anomaly_score`, `threshold`, `is_anomalous`, `decision`, `regions`
@@ -71,6 +80,8 @@ def inspect_files(
         paths: Image files.
         out: The folder to write into; an earlier results file and maps and overlays of the same
             names are replaced.
+        maps: Write the anomaly maps.
+        overlays: Write the overlays.
         coco: Also write the regions as `coco.json`, once all images are done.
         progress: Called with (images done, images in all).
 
@@ -78,7 +89,7 @@ def inspect_files(
         OutputError: The folder cannot be written.
     """
     folder = make_folder(out)
-    maps, overlays = make_folder(folder / "maps"), make_folder(folder / "overlays")
+    writer = _Writer(folder, inspector.region_of_interest, maps=maps, overlays=overlays)
     results = folder / "results.jsonl"
     failures: list[tuple[Path, str]] = []
     anomalous = review = 0
@@ -88,26 +99,15 @@ def inspect_files(
             coco_file(folder / "coco.json") if coco else contextlib.nullcontext() as annotate,
             results.open("w", encoding="utf-8", errors="backslashreplace") as file,
         ):
-            named = zip(paths, _names(paths), strict=True)
-            for done, (path, name) in enumerate(named, 1):
-                line: dict[str, object] = {"image": str(path)}
-                try:
-                    image = decode_image(path)
-                except ImageError as error:
-                    line["error"] = str(error)
-                    failures.append((path, error.problem))
-                else:
-                    found = inspector.inspect(image)
-                    write_png(maps / name, map_to_uint16(found.anomaly_map))
-                    write_png(
-                        overlays / name, draw_overlay(image, found, inspector.region_of_interest)
-                    )
-                    line |= result_line(found)
-                    line |= {"map": f"maps/{name}", "overlay": f"overlays/{name}"}
-                    anomalous += bool(found.is_anomalous)
-                    review += found.decision == "review"
+            inspected = _inspected(inspector, paths)
+            for done, (read, line) in enumerate(_written(inspected, writer), 1):
+                if isinstance(read.image, ImageError):
+                    failures.append((read.path, read.image.problem))
+                elif read.found is not None:
+                    anomalous += bool(read.found.is_anomalous)
+                    review += read.found.decision == "review"
                     if annotate:
-                        annotate(path, image.shape[:2], found.regions)
+                        annotate(read.path, read.image.shape[:2], read.found.regions)
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 file.flush()
                 if progress:
@@ -119,6 +119,82 @@ def inspect_files(
             hint="Choose a folder that can be written and has room",
         ) from error
     return Summary(results, len(paths), anomalous, tuple(failures), review)
+
+
+@dataclass(slots=True)
+class _Read:
+    """An image file on its way: as it was read, and then what was found on it."""
+
+    path: Path
+    name: str
+    image: NDArray[np.uint8] | ImageError
+    prepared: NDArray[np.uint8] | None = None
+    found: Inspection | None = None
+
+
+def _inspected(inspector: Inspector, paths: Sequence[Path]) -> Iterator[_Read]:
+    """Every file inspected, the next ones decoded and resized meanwhile."""
+
+    def read(path: Path, name: str) -> _Read:
+        try:
+            image = decode_image(path)
+        except ImageError as error:
+            return _Read(path, name, error)
+        return _Read(path, name, image, inspector.prepare(image))
+
+    named = zip(paths, _names(paths), strict=True)
+    for each in ahead((read(path, name) for path, name in named), _WAITING):
+        if not isinstance(each.image, ImageError) and each.prepared is not None:
+            each.found = inspector.inspect_prepared(each.image, each.prepared)
+        yield each
+
+
+def _written(
+    inspected: Iterable[_Read], writer: _Writer
+) -> Iterator[tuple[_Read, dict[str, object]]]:
+    """Every file with its line of results, in order, once its pictures are written."""
+    with ThreadPoolExecutor(1, "draem-write") as pool:
+        waiting: deque[tuple[_Read, Future[dict[str, object]]]] = deque()
+        for each in inspected:
+            waiting.append((each, pool.submit(writer.write, each)))
+            if len(waiting) > _WAITING:
+                done, line = waiting.popleft()
+                yield done, line.result()
+        for done, line in waiting:
+            yield done, line.result()
+
+
+class _Writer:
+    """Writes the pictures of an inspection.
+
+    Args:
+        folder: Where to.
+        inside: The region of interest, for the overlays; None for everything.
+        maps: Write anomaly maps.
+        overlays: Write overlays.
+    """
+
+    def __init__(
+        self, folder: Path, inside: NDArray[np.bool_] | None, *, maps: bool, overlays: bool
+    ) -> None:
+        self._maps = make_folder(folder / "maps") if maps else None
+        self._overlays = make_folder(folder / "overlays") if overlays else None
+        self._inside = inside
+
+    def write(self, read: _Read) -> dict[str, object]:
+        """Write the pictures of one image; returns its line of results."""
+        line: dict[str, object] = {"image": str(read.path)}
+        if isinstance(read.image, ImageError) or read.found is None:
+            return line | {"error": str(read.image)}
+        line |= result_line(read.found)
+        if self._maps:
+            write_png(self._maps / read.name, map_to_uint16(read.found.anomaly_map))
+            line["map"] = f"maps/{read.name}"
+        if self._overlays:
+            picture = draw_overlay(read.image, read.found, self._inside)
+            write_png(self._overlays / read.name, picture)
+            line["overlay"] = f"overlays/{read.name}"
+        return line
 
 
 def without_results(paths: Sequence[Path], out: str | Path) -> tuple[Path, ...]:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from draem.errors import InputError, MissingDependencyError, ModelFileError
+from draem.errors import InputError, ModelFileError
 from draem.imaging.interest import Interest, decode_interest, fit_interest
 from draem.imaging.resize import resize_image, resize_map
+from draem.imaging.tiles import plan_tiles
+from draem.inspection.ahead import ahead
 from draem.inspection.calibration import Decision, decide
 from draem.inspection.interest import interest_at, limit_map, limit_output
 from draem.inspection.regions import Region, find_regions
 from draem.inspection.runtime import Runtime, RuntimeOutput
-from draem.inspection.scoring import anomaly_score
-from draem.modelfile import ModelCard
+from draem.inspection.scoring import anomaly_score, smoothing_size
+from draem.inspection.tiling import run_tiles, tiled_regions
+from draem.modelfile import ModelCard, Tiling
 
+_WHOLE_IMAGE = 1024, 1024
+"""At this size a region of interest is kept where the network's input is a tile of the image."""
 UNCALIBRATED_THRESHOLD = 0.5
 """Where a model has no threshold, regions are drawn at even odds; no decision is taken."""
 
@@ -37,8 +41,8 @@ class Inspection:
         regions: Where the defects are, highest peak first, in pixels of the image; without those
             below the Inspector's smallest area.
         anomaly_map: (height, width) float32 in [0, 1], at the image's own size.
-        reconstruction: (height, width, 3) uint8 RGB at the network's size; None where the model was
-            exported without it.
+        reconstruction: (height, width, 3) uint8 RGB at the network's size, or at the image's own
+            where the model is tiled; None where the model was exported without it.
     """
 
     anomaly_score: float
@@ -62,8 +66,8 @@ class Inspector:
             images' proportions: an image file, white where to inspect, or (height, width) bool.
 
     Attributes:
-        region_of_interest: (network height, network width) bool, True where to inspect; None for
-            everything.
+        region_of_interest: (height, width) bool, True where to inspect, of the network's size or,
+            where the model is tiled, of 1024x1024 for the whole image; None for everything.
 
     Raises:
         ImageError: The mask cannot be read.
@@ -100,14 +104,53 @@ class Inspector:
         """Scores at or above it are anomalous; None where the model has no threshold."""
         return self.card.calibration.threshold if self.card.calibration else None
 
+    def with_tiles(self, tile: int | None = None, overlap: int | None = None) -> Inspector:
+        """The same model, inspecting by tiles at the images' own resolution.
+
+        Threshold and scores' scale stay those of the training. Of a model that was trained on
+        resized images they promise nothing for tiles.
+
+        Args:
+            tile: Side of the tiles, which must be the network's input; may be left out where the
+                model is tiled.
+            overlap: Of neighbouring tiles in pixels; the model's own, or an eighth of a tile, where
+                left out.
+
+        Raises:
+            InputError: The network takes no tiles of this size, or the overlap is out of range.
+        """
+        size, tiling = self.card.image_size, self.card.tiling
+        if tile is None and tiling is None:
+            raise InputError(
+                "this model is not tiled, so its tiles have no overlap",
+                hint=f"Add --tile {size[0]} to inspect by tiles" if size[0] == size[1] else None,
+            )
+        if tile is not None and size != (tile, tile):
+            raise InputError(
+                "the network takes no tiles of this size",
+                expected=f"{size[0]}x{size[1]} (height x width)",
+                found=f"{tile}x{tile}",
+                hint="Train a model with --tile for tiles of another size",
+            )
+        if overlap is None:
+            overlap = min(size) // 8 if tiling is None else tiling.overlap
+        plan_tiles(size, size, overlap)  # refuses an overlap that is out of range
+        card = self.card.model_copy(update={"tiling": Tiling(overlap=overlap)})
+        return Inspector(
+            card,
+            self._runtime,
+            min_area=self.min_area,
+            region_of_interest=self.region_of_interest,
+        )
+
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Bring an image to the network's size.
+        """Bring an image to the size that it is looked at, the network's unless tiled.
 
         Args:
             image: (height, width, 3) uint8 RGB.
 
         Returns:
-            (network height, network width, 3) uint8 RGB.
+            (network height, network width, 3) uint8 RGB; the image itself where the model is tiled.
 
         Raises:
             InputError: The array is not a uint8 RGB image.
@@ -125,6 +168,8 @@ class Inspector:
                 expected="(height, width, 3), RGB",
                 found=str(image.shape),
             )
+        if self.card.tiling is not None:
+            return image
         return resize_image(image, self.card.image_size, self.card.interpolation)
 
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
@@ -138,41 +183,108 @@ class Inspector:
         Raises:
             InputError: The model gives scores that are not finite, which no threshold would catch.
         """
+        output = self._run_everywhere(images)
+        return limit_output(output, self.region_of_interest, self.card.smoothing)
+
+    def _run_everywhere(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         output = self._runtime.run(images)
         if not np.isfinite(output.anomaly_scores).all():
             raise InputError(
                 "the model gives a score that is not finite",
                 hint="Check that its weights are finite; train it again where they are not",
             )
-        return limit_output(output, self.region_of_interest, self.card.smoothing)
+        return output
 
-    def inspect(self, image: NDArray[np.uint8]) -> Inspection:
-        """Inspect one image.
+    def look(self, prepared: NDArray[np.uint8]) -> RuntimeOutput:
+        """Run the model on one image, by tiles where the model is tiled.
+
+        Args:
+            prepared: (height, width, 3) uint8 RGB, from `prepare`.
+
+        Returns:
+            A batch of one, of the same height and width.
+
+        Raises:
+            InputError: The model gives scores that are not finite.
+        """
+        if self.card.tiling is None:
+            return self.run(prepared[None])
+        whole = prepared.shape[0], prepared.shape[1]
+        return run_tiles(
+            self._run_everywhere,
+            prepared,
+            self.card.image_size,
+            self.card.tiling.overlap,
+            self._filter_side,
+            None
+            if self.region_of_interest is None
+            else interest_at(self.region_of_interest, whole),
+        )
+
+    @property
+    def _filter_side(self) -> int:
+        return smoothing_size(*self.card.image_size, self.card.smoothing)
+
+    @overload
+    def inspect(self, images: NDArray[np.uint8]) -> Inspection: ...
+
+    @overload
+    def inspect(self, images: Sequence[NDArray[np.uint8]]) -> list[Inspection]: ...
+
+    @overload
+    def inspect(self, images: Iterator[NDArray[np.uint8]]) -> Iterator[Inspection]: ...
+
+    def inspect(
+        self,
+        images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]] | Iterator[NDArray[np.uint8]],
+    ) -> Inspection | list[Inspection] | Iterator[Inspection]:
+        """Inspect one image, a batch of them, or as many as an iterator yields.
+
+        Args:
+            images: (height, width, 3) uint8 RGB of any size; or a batch, which is a sequence of
+                such images or one array of (batch, height, width, 3); or an iterator of images,
+                which runs in another thread, so that decoding and inference overlap.
+
+        Returns:
+            One inspection; a list of them; or an iterator of them, which holds no more than a few.
+
+        Raises:
+            InputError: An array is not a uint8 RGB image, or the model's score is not finite.
+        """
+        if isinstance(images, Iterator):
+            return self._inspect_each(images)
+        if isinstance(images, Sequence) or getattr(images, "ndim", 0) == 4:
+            return [self.inspect_prepared(image, self.prepare(image)) for image in images]
+        return self.inspect_prepared(images, self.prepare(images))
+
+    def _inspect_each(self, images: Iterator[NDArray[np.uint8]]) -> Iterator[Inspection]:
+        for image, prepared in ahead((image, self.prepare(image)) for image in images):
+            yield self.inspect_prepared(image, prepared)
+
+    def inspect_prepared(self, image: NDArray[np.uint8], prepared: NDArray[np.uint8]) -> Inspection:
+        """Inspect an image that was prepared before, in another thread perhaps.
 
         Args:
             image: (height, width, 3) uint8 RGB of any size.
+            prepared: What `prepare` made of it.
 
         Raises:
-            InputError: The array is not a uint8 RGB image, or the model's score is not finite.
+            InputError: The model's score is not finite.
         """
-        output = self.run(self.prepare(image)[None])
-        height, width = image.shape[:2]
-        return self._inspection(output, 0, (height, width))
+        return self._inspection(self.look(prepared), 0, (image.shape[0], image.shape[1]))
 
     def _inspection(self, output: RuntimeOutput, row: int, size: tuple[int, int]) -> Inspection:
         anomaly_map, score = output.anomaly_maps[row], float(output.anomaly_scores[row])
         threshold, calibration = self.threshold, self.card.calibration
         level = UNCALIBRATED_THRESHOLD if threshold is None else threshold
-        regions = _regions(
-            anomaly_map,
-            score,
-            level,
-            size,
-            self.card.smoothing,
-            calibration.pixel_threshold if calibration else None,
+        pixel_threshold = calibration.pixel_threshold if calibration else None
+        regions = (
+            _regions(anomaly_map, score, level, size, self.card.smoothing, pixel_threshold)
+            if self.card.tiling is None
+            else tiled_regions(anomaly_map, score, level, self._filter_side, pixel_threshold)
         )
         whole_map = resize_map(anomaly_map, size)
-        if self.region_of_interest is not None:
+        if self.region_of_interest is not None and self.card.tiling is None:
             # Resizing spreads the outermost pixels beyond the border.
             whole_map = limit_map(whole_map, interest_at(self.region_of_interest, size))
         return Inspection(
@@ -188,7 +300,7 @@ class Inspector:
 
 def _interest(card: ModelCard, asked: Interest | None) -> NDArray[np.bool_] | None:
     """What lies in the model's region of interest and in the one asked for; None for everything."""
-    inside = np.ones(card.image_size, bool)
+    inside = np.ones(card.image_size if card.tiling is None else _WHOLE_IMAGE, bool)
     if card.region_of_interest is not None:
         own = decode_interest(card.region_of_interest)
         if own.shape != inside.shape:
@@ -199,7 +311,7 @@ def _interest(card: ModelCard, asked: Interest | None) -> NDArray[np.bool_] | No
             )
         inside &= own
     if asked is not None:
-        inside &= fit_interest(asked, card.image_size)
+        inside &= fit_interest(asked, inside.shape)
     if not inside.any():
         raise InputError(
             "the region of interest lies outside the model's own: there is nothing to inspect",
@@ -225,80 +337,3 @@ def _regions(
         return ()
     reached = min(level, anomaly_score(anomaly_map, smoothing))
     return find_regions(anomaly_map, reached, size, smoothing, pixel_threshold=pixel_threshold)
-
-
-class _Home(NamedTuple):
-    """Where the runtime of one kind of file is."""
-
-    module: str
-    loader: str
-    library: str
-    extra: str
-
-
-_RUNTIMES = {
-    ".safetensors": _Home("torch_runtime", "load_torch_runtime", "torch", "train"),
-    ".onnx": _Home("onnx_runtime", "load_onnx_runtime", "onnxruntime", ""),
-    ".xml": _Home("openvino_runtime", "load_openvino_runtime", "openvino", "openvino"),
-    ".mnn": _Home("mnn_runtime", "load_mnn_runtime", "MNN", "mnn"),
-}
-
-
-def load(
-    path: str | Path,
-    *,
-    device: str = "auto",
-    threads: int | None = None,
-    min_area: int = 0,
-    region_of_interest: Interest | None = None,
-) -> Inspector:
-    """Load a trained model; the file's suffix picks the runtime.
-
-    Args:
-        path: A `.safetensors` model file, as `draem train` writes it, or what `draem export`
-            makes of it: `.onnx`, `.xml` (OpenVINO) or `.mnn`.
-        device: `auto`, `cpu`, `cuda` or `cuda:1`; exported models run on the CPU alone.
-        threads: How many CPU threads the model may use; None for one a core. For a
-            `.safetensors` model this is torch's setting for the whole process.
-        min_area: Regions of fewer pixels of the original image are not listed; see `Inspector`.
-        region_of_interest: Inspect nothing outside it; see `Inspector`.
-
-    Raises:
-        ModelFileError: The file is missing, damaged or not one of draem's.
-        ImageError: The mask of the region of interest cannot be read.
-        InputError: There is no such device, the number of threads is not positive, the smallest
-            area is negative, or there is nothing to inspect.
-        MissingDependencyError: The library that runs such files is not installed.
-    """
-    path = model_path(path)
-    if threads is not None and threads < 1:
-        raise InputError("the number of threads must be positive", found=str(threads))
-    suffix = path.suffix.lower()
-    if suffix not in _RUNTIMES and path.is_file():
-        raise ModelFileError(
-            "no runtime is known for this kind of file",
-            path=path,
-            expected="a model file that ends in " + ", ".join(_RUNTIMES),
-            hint="`draem train` and `draem export` write them; `draem import-upstream` converts "
-            "published checkpoints",
-        )
-    home = _RUNTIMES.get(suffix, _RUNTIMES[".safetensors"])
-    try:
-        module = importlib.import_module(f"draem.inspection.{home.module}")
-        card, runtime = getattr(module, home.loader)(path, device, threads)
-    except ModuleNotFoundError as error:
-        if error.name != home.library:
-            raise
-        extra = f"'draem[{home.extra}]'" if home.extra else "draem"
-        raise MissingDependencyError(
-            f"running a {suffix or '.safetensors'} model needs {home.library}",
-            hint=f"Install it with: pip install {extra}",
-        ) from error
-    return Inspector(card, runtime, min_area=min_area, region_of_interest=region_of_interest)
-
-
-def model_path(path: str | Path) -> Path:
-    """The model file that a path means: itself, or the model in a run's folder."""
-    path = Path(path)
-    inside = path / "model.safetensors"
-    return inside if inside.is_file() else path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -37,7 +37,7 @@ def find_regions(
     anomaly_map: NDArray[np.float32],
     threshold: float,
     image_size: tuple[int, int],
-    smoothing: int = SMOOTHING_AT_256,
+    smoothing: float = SMOOTHING_AT_256,
     *,
     pixel_threshold: float | None = None,
 ) -> tuple[Region, ...]:
@@ -68,6 +68,22 @@ def find_regions(
     wanted = np.unique(labels[(reach > 0) & (marked > 0)])
     regions = [_region(anomaly_map, labels, stats[label], label, image_size) for label in wanted]
     return tuple(sorted(regions, key=lambda region: region.peak, reverse=True))
+
+
+def moved(region: Region, right: int, down: int) -> Region:
+    """A region that was found in a part of an image, in pixels of the whole.
+
+    Args:
+        region: In pixels of the part.
+        right: The part's first column.
+        down: The part's first row.
+    """
+    x, y, width, height = region.box
+    return replace(
+        region,
+        box=(x + right, y + down, width, height),
+        contour=tuple((corner_x + right, corner_y + down) for corner_x, corner_y in region.contour),
+    )
 
 
 def _marked(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 SMOOTHING_AT_256 = 21
 
 
-def smoothing_size(height: int, width: int, smoothing: int = SMOOTHING_AT_256) -> int:
+def smoothing_size(height: int, width: int, smoothing: float = SMOOTHING_AT_256) -> int:
     """Side of the mean filter, in proportion to the shorter side of the map, odd.
 
     Args:
@@ -28,6 +28,16 @@ def smoothing_size(height: int, width: int, smoothing: int = SMOOTHING_AT_256) -
     """
     half = round((smoothing * min(height, width) / 256 - 1) / 2)
     return 2 * max(0, half) + 1
+
+
+def smoothing_for(side: int, height: int, width: int) -> float:
+    """What `smoothing_size` makes this side of, for a map whose filter goes by another size.
+
+    Example:
+        >>> smoothing_size(100, 90, smoothing_for(5, 100, 90))
+        5
+    """
+    return side * 256 / min(height, width)
 
 
 def anomaly_maps(mask_logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -48,7 +58,7 @@ def anomaly_maps(mask_logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def smooth(
-    anomaly_map: NDArray[np.float32], smoothing: int = SMOOTHING_AT_256
+    anomaly_map: NDArray[np.float32], smoothing: float = SMOOTHING_AT_256
 ) -> NDArray[np.float32]:
     """The mean-filtered map, zeros beyond the border.
 
@@ -57,11 +67,16 @@ def smooth(
         smoothing: Side of the filter at 256 pixels.
     """
     side = smoothing_size(anomaly_map.shape[0], anomaly_map.shape[1], smoothing)
+    return mean_filter(anomaly_map, side)
+
+
+def mean_filter(anomaly_map: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """The mean over squares of so many pixels a side, zeros beyond the border."""
     smoothed = cv2.boxFilter(anomaly_map, cv2.CV_32F, (side, side), borderType=cv2.BORDER_CONSTANT)
     return np.asarray(smoothed, dtype=np.float32)
 
 
-def anomaly_score(anomaly_map: NDArray[np.float32], smoothing: int = SMOOTHING_AT_256) -> float:
+def anomaly_score(anomaly_map: NDArray[np.float32], smoothing: float = SMOOTHING_AT_256) -> float:
     """The image score: the maximum of the smoothed map, in [0, 1].
 
     Args:

@@ -155,7 +155,10 @@ def _facts(
         ("Category", printable(category)),
         ("Tested on", tested),
         ("Model preset", printable(str(evaluation.model.get("preset", UNDEFINED)))),
-        ("Image size", size_text(evaluation.model.get("image_size"))),
+        (
+            "Tiles of" if "tile_overlap" in evaluation.model else "Image size",
+            size_text(evaluation.model.get("image_size")),
+        ),
     ]
 
 

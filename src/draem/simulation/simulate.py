@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from draem.datasets.decoded import decode_images
+from draem.datasets.decoded import decode_images, decode_tiles
 from draem.datasets.layout import read_normal_images
 from draem.errors import RecipeError
 from draem.imaging.interest import Interest, fit_interest
@@ -24,6 +24,7 @@ def simulate(
     profile: ProfileName | SimulationProfile = "upstream",
     textures: str | Path | None = None,
     image_size: int | tuple[int, int] = 256,
+    tile_overlap: int | None = None,
     seed: int = 0,
     region_of_interest: Interest | None = None,
 ) -> SimulatedBatch:
@@ -35,6 +36,8 @@ def simulate(
         profile: `paper`, `upstream`, `varied`, or settings of your own.
         textures: Folder of anomaly sources; the built-in ones where left out.
         image_size: Height and width to work at, or the side of a square.
+        tile_overlap: Cut images into tiles of this size, which overlap by so many pixels, instead
+            of resizing them.
         seed: The same seed gives the same samples.
         region_of_interest: Where anomalies may lie: a mask of the images' proportions, as a file,
             white there, or as (height, width) bool; everywhere where left out.
@@ -61,7 +64,11 @@ def simulate(
     if isinstance(image_size, int):
         image_size = image_size, image_size
     check_image_size(*image_size)
-    images = decode_images(read_normal_images(data)[:samples], image_size, "area")
+    paths = read_normal_images(data)[:samples]
+    if tile_overlap is None:
+        images = decode_images(paths, image_size, "area")
+    else:
+        images, _ = decode_tiles(paths, image_size, tile_overlap)
     source_size = texture_size(profile.name, image_size)
     sources = (
         load_textures(Path(textures), source_size) if textures else builtin_textures(source_size)

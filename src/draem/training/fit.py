@@ -22,7 +22,7 @@ from draem.imaging.interest import encode_interest
 from draem.inspection.calibration import calibrate
 from draem.inspection.interest import limit_output
 from draem.inspection.torch_runtime import TorchRuntime
-from draem.modelfile import Calibration, ModelCard, TrainingSet, write_model
+from draem.modelfile import Calibration, ModelCard, Tiling, TrainingSet, write_model
 from draem.networks.devices import explained_memory, resolve_device
 from draem.networks.model import build_draem, check_image_size
 from draem.progress import file_progress
@@ -48,6 +48,7 @@ from draem.training.recipe import fixed_image_size, make_recipe, simulation_prof
 from draem.training.run import RunFolder, resume_run, start_run
 from draem.training.sections import Recipe
 from draem.training.surroundings import explained, quiet_lightning, stop_gently
+from draem.training.tiled import tiled_scores
 from draem.training.validation import Validation
 from draem.training.warm import check_warm_start, load_warm_start
 
@@ -296,10 +297,11 @@ class _Training:
             interpolation=network.interpolation,
             smoothing=network.smoothing,
             region_of_interest=None if self._interest is None else encode_interest(self._interest),
+            tiling=None if network.tile is None else Tiling(overlap=network.overlap or 0),
             recipe=self._recipe.model_dump(mode="json", exclude_none=True),
             calibration=self._calibration(),
             training_set=TrainingSet(
-                images=len(self._images.training), fingerprint=self._images.fingerprint
+                images=self._images.count, fingerprint=self._images.fingerprint
             ),
             versions={
                 "draem": __version__,
@@ -316,11 +318,14 @@ class _Training:
             return None
         network, smoothing = copy.deepcopy(self._average.network), self._recipe.network.smoothing
         runtime = TorchRuntime(network, self._device, smoothing)
-        outputs = (
-            limit_output(runtime.run(held_out[start : start + 8]), self._interest, smoothing)
-            for start in range(0, len(held_out), 8)
-        )
-        scores = [float(score) for output in outputs for score in output.anomaly_scores]
+        if self._images.held_out_grids:
+            scores = tiled_scores(runtime, self._images, self._recipe, self._console)
+        else:
+            outputs = (
+                limit_output(runtime.run(held_out[start : start + 8]), self._interest, smoothing)
+                for start in range(0, len(held_out), 8)
+            )
+            scores = [float(score) for output in outputs for score in output.anomaly_scores]
         return calibrate(scores, self._recipe.training.false_reject_rate)
 
 

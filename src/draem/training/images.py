@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from draem.datasets.decoded import decode_images, fingerprint
+from draem.datasets.decoded import decode_images, decode_tiles, fingerprint
 from draem.datasets.held_out import split_held_out
 from draem.datasets.layout import read_normal_images
 from draem.errors import ImageError
 from draem.imaging.decode import read_size
 from draem.imaging.interest import check_mask_file, draw_polygons, fit_interest, some_interest
+from draem.imaging.tiles import TileGrid, join_tiles
 from draem.networks.model import SIZE_STEP
 from draem.simulation.textures import builtin_textures, load_textures
 from draem.simulation.varied import texture_size
@@ -33,13 +35,16 @@ class RunImages:
     """Everything that is decoded for a run, at the network's size.
 
     Attributes:
-        training: (images, 3, height, width) uint8 RGB, to learn from.
+        training: (images, 3, height, width) uint8 RGB, to learn from; tiles in a tiled run, and so
+            below.
         held_out: (images, height, width, 3) uint8 RGB, for validation and calibration; may be
             empty.
         textures: (textures, 3, height, width) uint8 RGB, the anomaly sources.
         region_of_interest: (height, width) bool, True where to inspect; None for everything.
         fingerprint: Hash of the training images.
         full_fingerprint: Hash of all of it, which a resumed run must find unchanged.
+        count: Images to learn from, whatever they were cut into.
+        held_out_grids: How each held-out image was cut; empty in a run without tiles.
     """
 
     training: Tensor
@@ -48,6 +53,18 @@ class RunImages:
     region_of_interest: NDArray[np.bool_] | None
     fingerprint: str
     full_fingerprint: str
+    count: int
+    held_out_grids: tuple[TileGrid, ...] = ()
+
+    def whole_held_out(self) -> Iterator[NDArray[np.uint8]]:
+        """The held-out images of a tiled run, put together again.
+
+        Yields:
+            (height, width, 3) uint8 RGB of the image's own size.
+        """
+        tiles = iter(self.held_out)
+        for grid in self.held_out_grids:
+            yield join_tiles(itertools.islice(tiles, grid.count), grid)
 
 
 def read_run_images(
@@ -75,7 +92,20 @@ def read_run_images(
     size, interpolation = fixed_image_size(recipe), recipe.network.interpolation
     paths = read_normal_images(data)
     region = read_interest(recipe, paths)
-    images = decode_images(paths, size, interpolation, reading("Reading images"))
+    held_out, kept = split_held_out(
+        len(paths), recipe.training.held_out_share, recipe.training.seed
+    )
+    # Images are held out, never tiles of them.
+    ordered = [paths[index] for index in (*kept, *held_out)]
+    grids: list[TileGrid] = []
+    if recipe.network.tile is None:
+        images = decode_images(ordered, size, interpolation, reading("Reading images"))
+        border = len(kept)
+    else:
+        overlap = recipe.network.overlap or 0
+        images, grids = decode_tiles(ordered, size, overlap, reading("Reading images"))
+        border = sum(grid.count for grid in grids[: len(kept)])
+    training, others = images[:border], images[border:]
     folder = recipe.simulation.textures
     source_size = texture_size(recipe.simulation.profile, size)
     textures = (
@@ -83,20 +113,18 @@ def read_run_images(
         if folder
         else builtin_textures(source_size)
     )
-    held_out, kept = split_held_out(
-        len(images), recipe.training.held_out_share, recipe.training.seed
-    )
-    training = images[kept]
-    parts = [fingerprint(part) for part in (training, images[held_out], textures)]
+    parts = [fingerprint(part) for part in (training, others, textures)]
     if region is not None:
         parts.append(fingerprint(region.astype(np.uint8)))
     return RunImages(
-        training=_channels_first(training),
-        held_out=images[held_out],
+        training=_channels_first(training, copied=not grids),
+        held_out=others,
         textures=_channels_first(textures),
         region_of_interest=region,
         fingerprint=parts[0],
         full_fingerprint="-".join(parts),
+        count=len(kept),
+        held_out_grids=tuple(grids[len(kept) :]),
     )
 
 
@@ -168,5 +196,7 @@ def auto_image_size(ratio: float, shorter: float) -> tuple[int, int]:
     return (longer, side) if ratio >= 1 else (side, longer)
 
 
-def _channels_first(images: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+def _channels_first(images: NDArray[np.uint8], *, copied: bool = True) -> Tensor:
+    moved = torch.from_numpy(images).permute(0, 3, 1, 2)
+    # Tiles of large images take too much memory to have them twice.
+    return moved.contiguous() if copied else moved

@@ -127,6 +127,25 @@ def asked_image_size(text: str | None) -> tuple[int, int] | str | None:
     return text if text is None or text == "auto" else parse_image_size(text)
 
 
+def asked_input(
+    image_size: str | None, tile: int | None = None, overlap: int | None = None
+) -> dict[str, Any]:
+    """What a user's words mean for a recipe's [network].
+
+    Args:
+        image_size: A size, `auto`, or None where nothing was said, and so below.
+        tile: Side of the tiles.
+        overlap: Of neighbouring tiles.
+    """
+    size = asked_image_size(image_size)
+    # Tiles come instead of whatever size a preset or a recipe states.
+    return {
+        "image_size": (tile, tile) if tile and size is None else size,
+        "tile": tile,
+        "overlap": overlap,
+    }
+
+
 def _merge(values: dict[str, Any], options: Mapping[str, Any]) -> None:
     given = {key: value for key, value in options.items() if value is not None}
     for alternatives in ({"epochs", "steps", "minutes"}, {"mask", "polygons"}):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -29,6 +29,9 @@ class NetworkSection(Section):
             proportions of the training images, their shorter side between 256 and 512.
         interpolation: `bilinear` as published, or `area`, which averages when it shrinks.
         smoothing: Side of the score's mean filter at 256 pixels; 21 as published.
+        tile: Cut images into square tiles of this side at their own resolution instead of resizing
+            them, a multiple of 32; it then is the image size.
+        overlap: Of neighbouring tiles in pixels, at most half of a tile; an eighth where left out.
     """
 
     reconstructive_width: int = Field(128, ge=0, le=1024)
@@ -37,6 +40,35 @@ class NetworkSection(Section):
     image_size: tuple[int, int] | Literal["auto"] = (256, 256)
     interpolation: Literal["bilinear", "area"] = "bilinear"
     smoothing: int = Field(21, ge=1, le=127)
+    tile: int | None = Field(None, ge=32, multiple_of=32)
+    overlap: int | None = Field(None, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tiles_set_the_size(cls, values: Any) -> Any:
+        tile = values.get("tile") if isinstance(values, dict) else None
+        if not isinstance(tile, int):
+            return values
+        size = values.get("image_size", "auto")
+        if size != "auto" and not isinstance(size, (list, tuple)):
+            return values
+        if size != "auto" and tuple(size) != (tile, tile):
+            raise ValueError(
+                f"tiles of {tile} pixels and an image size of {size} contradict each other; "
+                "leave one of them out"
+            )
+        given = {key: value for key, value in values.items() if value is not None}
+        return {"overlap": tile // 8, **given, "image_size": (tile, tile)}
+
+    @model_validator(mode="after")
+    def _overlap_within_tiles(self) -> NetworkSection:
+        if self.overlap is not None and self.tile is None:
+            raise ValueError("an overlap needs `tile`, the side of the tiles that overlap")
+        if self.overlap is not None and self.tile is not None and 2 * self.overlap > self.tile:
+            raise ValueError(
+                f"an overlap of {self.overlap} pixels is more than half of a tile of {self.tile}"
+            )
+        return self
 
 
 class SimulationSection(Section):
@@ -201,3 +233,13 @@ class Recipe(Section):
     simulation: SimulationSection
     training: TrainingSection
     region_of_interest: InterestSection = InterestSection()
+
+    @model_validator(mode="after")
+    def _tiles_show_everything(self) -> Recipe:
+        interest = self.region_of_interest
+        if self.network.tile is not None and (interest.mask or interest.polygons):
+            raise ValueError(
+                "a region of interest cannot be trained with on tiles; leave out one of them, and "
+                "give the mask to `draem inspect`"
+            )
+        return self

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from draem.datasets import decoded
-from draem.datasets.decoded import decode_images, fingerprint
-from draem.errors import DatasetError
+from draem.datasets.decoded import decode_images, decode_tiles, fingerprint
+from draem.errors import DatasetError, OutOfMemoryError
 from draem.imaging.decode import decode_image
 from draem.imaging.resize import resize_image
+from draem.imaging.tiles import cut_tiles
 
 
 @pytest.fixture
@@ -152,3 +153,66 @@ def test_the_fingerprint_stays_the_same_over_versions():
     images = np.arange(6, dtype=np.uint8).reshape(1, 1, 2, 3)
 
     assert fingerprint(images) == "38475a8784a2f3dd"
+
+
+def test_tiles_come_image_by_image_at_their_own_resolution(paths):
+    tiles, grids = decode_tiles(paths, (32, 32), 8)
+
+    assert tiles.dtype == np.uint8
+    assert len(tiles) == sum(grid.count for grid in grids)
+    assert len({grid.count for grid in grids}) > 1
+    remaining = list(tiles)
+    for path, grid in zip(paths, grids, strict=True):
+        image = decode_image(path)
+        assert grid.image_size == image.shape[:2]
+        own, remaining = remaining[: grid.count], remaining[grid.count :]
+        np.testing.assert_array_equal(own, list(cut_tiles(image, grid)))
+    assert not remaining
+
+
+def test_every_unreadable_image_is_listed_by_its_header_or_its_pixels(paths):
+    paths[3].write_text("no image")
+    paths[9].write_bytes(paths[9].read_bytes()[:-800])
+
+    with pytest.raises(DatasetError) as raised:
+        decode_tiles(paths, (32, 32), 8)
+
+    lines = str(raised.value).splitlines()
+    assert lines[0].startswith("2 of 12 images")
+    assert str(paths[3]) in lines[1]
+    assert str(paths[9]) in lines[2]
+
+
+def test_no_images_give_no_tiles():
+    tiles, grids = decode_tiles([], (32, 32), 8)
+    assert tiles.shape == (0, 32, 32, 3)
+    assert grids == []
+
+
+def test_tiles_that_do_not_fit_in_memory_are_refused_before_any_is_decoded(paths, monkeypatch):
+    def decode(path: Path) -> np.ndarray:
+        raise AssertionError
+
+    tiles, _ = decode_tiles(paths, (32, 32), 8)
+    monkeypatch.setattr(decoded, "_available_memory", lambda: tiles.nbytes)
+    decode_tiles(paths, (32, 32), 8)
+    monkeypatch.setattr(decoded, "_available_memory", lambda: tiles.nbytes - 1)
+    monkeypatch.setattr(decoded, "decode_image", decode)
+    with pytest.raises(OutOfMemoryError, match=rf"{len(tiles)} tiles.*GB.*GB.*fewer images"):
+        decode_tiles(paths, (32, 32), 8)
+
+
+def test_available_memory_is_what_the_system_says_if_it_does(tmp_path, monkeypatch):
+    told = decoded._available_memory()
+    assert told is None or 2**20 < told < 2**50
+    for text, expected in (
+        ("MemTotal: 9 kB\nMemAvailable:       12 kB\n", 12 * 1024),
+        ("MemTotal: 9 kB\n", None),
+        (None, None),
+    ):
+        source = tmp_path / "meminfo"
+        if text is not None:
+            source.write_text(text)
+        monkeypatch.setattr(decoded, "_MEMORY", source)
+        assert decoded._available_memory() == expected
+        source.unlink(missing_ok=True)

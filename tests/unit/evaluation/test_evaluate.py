@@ -338,3 +338,55 @@ def test_a_missing_set_or_model_is_named(
     shutil.rmtree(tiny_category / "ground_truth/stain")
     with pytest.raises(DatasetError, match="stain"):
         evaluate(red_inspector(), tiny_category)
+
+
+def test_a_tiled_model_is_measured_at_the_images_own_size(
+    red_inspector: Callable[..., Inspector], tmp_path: Path, save_image: Save
+) -> None:
+    # Two pixels across, and faint at the network's 64x64.
+    for number, size in enumerate([(200, 300), (130, 70)]):
+        pixels = np.zeros((*size, 3), np.uint8)
+        save_image(tmp_path / f"test/good/{number}.png", pixels)
+        mask = np.zeros(size, np.uint8)
+        mask[50:52, 20:60] = 255
+        pixels[..., 0] = mask
+        save_image(tmp_path / f"test/scratch/{number}.png", pixels)
+        save_image(tmp_path / f"ground_truth/scratch/{number}_mask.png", mask)
+    inspector = red_inspector(0.3).with_tiles(SIDE, 16)
+
+    found = evaluate(inspector, tmp_path)
+
+    assert found.metrics == pytest.approx(dict.fromkeys(found.metrics, 1.0))
+    # The 5x5 filter at 64 pixels sees two of its five rows.
+    assert [image.anomaly_score for image in found.images] == pytest.approx([0, 0, 0.4, 0.4])
+    assert (found.false_reject_rate, found.miss_rate) == (0, 0)
+    assert found.model["tile_overlap"] == 16
+    shapes = {example.scored.path.stem: example for example in found.misses}
+    assert shapes["0"].image.shape == shapes["0"].reconstruction.shape == (200, 300, 3)
+    assert shapes["0"].anomaly_map.shape == shapes["0"].mask.shape == (200, 300)
+    assert evaluate(red_inspector(0.3), tmp_path).miss_rate == 1
+
+
+def test_examples_of_large_images_are_kept_small(
+    red_inspector: Callable[..., Inspector], tmp_path: Path, save_image: Save
+) -> None:
+    pixels, mask = np.zeros((2000, 1000, 3), np.uint8), np.zeros((2000, 1000), np.uint8)
+    pixels[1500:1503, 300:303, 0] = mask[1500:1503, 300:303] = 255
+    save_image(tmp_path / "test/scratch/0.png", pixels)
+    save_image(tmp_path / "ground_truth/scratch/0_mask.png", mask)
+
+    found = evaluate(red_inspector(0.1).with_tiles(SIDE, 16), tmp_path)
+
+    (example,) = found.misses
+    height, width = example.anomaly_map.shape
+    assert height * width == pytest.approx(2**20, rel=0.01)
+    assert height / width == pytest.approx(2, abs=0.01)
+    assert example.image.shape == example.reconstruction.shape == (height, width, 3)
+    # However small, a defect keeps its height and its mark.
+    assert example.anomaly_map.max() == 1
+    row, column = np.argwhere(example.anomaly_map == 1)[0]
+    assert (row / height, column / width) == pytest.approx((0.75, 0.3), abs=0.01)
+    assert example.mask is not None
+    np.testing.assert_array_equal(example.mask, example.anomaly_map == 1)
+    # Figures are those of the image as it is.
+    assert found.metrics["pixel_f1_max"] == 1

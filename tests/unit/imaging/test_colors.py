@@ -119,3 +119,15 @@ def test_outline_of_nothing():
     picture = np.full((30, 30, 3), 9, np.uint8)
 
     np.testing.assert_array_equal(outline(picture, np.zeros((30, 30), bool)), picture)
+
+
+def test_overlay_of_a_large_image_is_made_of_those_of_its_parts():
+    rng = np.random.default_rng(4)
+    picture = rng.integers(0, 256, (700, 40, 3), np.uint8)
+    anomaly_map = rng.random((700, 40)).astype(np.float32)
+
+    whole = overlay(picture, anomaly_map)
+
+    for top in range(0, 700, 50):
+        rows = slice(top, top + 50)
+        np.testing.assert_array_equal(whole[rows], overlay(picture[rows], anomaly_map[rows]))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from draem.imaging.resize import resize_image, resize_map
+from draem.imaging.resize import resize_image, resize_map, shrink_map
 
 
 def image(*shape: int) -> np.ndarray:
@@ -92,3 +92,27 @@ def test_a_map_of_the_right_size_is_given_back():
     anomaly_map = np.ones((5, 6), np.float32)
 
     assert resize_map(anomaly_map, (5, 6)) is anomaly_map
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (40, 33), (100, 80), (99, 79)])
+def test_a_shrunk_map_keeps_every_maximum(size):
+    plane = np.random.default_rng(1).random((100, 80)).astype(np.float32)
+
+    shrunk = shrink_map(plane, size)
+
+    assert shrunk.shape == size
+    assert shrunk.dtype == np.float32
+    edges = [
+        [part * length // parts for part in range(parts + 1)]
+        for parts, length in zip(size, (100, 80), strict=True)
+    ]
+    for row in range(size[0]):
+        for column in range(size[1]):
+            part = plane[edges[0][row] : edges[0][row + 1], edges[1][column] : edges[1][column + 1]]
+            assert shrunk[row, column] == part.max()
+
+
+def test_one_marked_pixel_stays_in_a_shrunk_mask():
+    mask = np.zeros((1000, 1000), bool)
+    mask[517, 333] = True
+    assert np.argwhere(shrink_map(mask, (10, 10))).tolist() == [[5, 3]]

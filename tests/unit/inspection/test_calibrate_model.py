@@ -13,7 +13,7 @@ from draem.errors import DatasetError, InputError, ModelFileError, OutputError
 from draem.imaging.decode import decode_image
 from draem.inspection.calibrate_model import calibrate_model
 from draem.inspection.calibration import calibrate, pixel_level
-from draem.inspection.inspector import load
+from draem.inspection.loading import load
 from draem.modelfile import ModelCard, TrainingSet, read_card, read_model
 
 Save = Callable[[Path, np.ndarray], Path]

@@ -165,3 +165,13 @@ def test_thresholds_can_be_set_in_an_exported_model(
     assert after.card.calibration == found
     assert found.threshold > max(after.inspect(image).anomaly_score for image in images)
     np.testing.assert_array_equal(after.run(some_images(2)).anomaly_maps, before.anomaly_maps)
+
+
+def test_it_inspects_large_images_by_tiles_as_the_model_does(exported: Path, folder: Path) -> None:
+    image = np.random.default_rng(4).integers(0, 256, (100, 150, 3), np.uint8)
+    expected = draem.load(folder / "model.safetensors", device="cpu").with_tiles(64, 8)
+    found = draem.load(exported).with_tiles(64, 8).inspect(image)
+    assert found.anomaly_map.shape == (100, 150)
+    assert np.ptp(found.anomaly_map) > 1e-3
+    np.testing.assert_allclose(found.anomaly_map, expected.inspect(image).anomaly_map, atol=1e-4)
+    assert found.reconstruction is None

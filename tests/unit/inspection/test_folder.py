@@ -14,7 +14,8 @@ from PIL import Image
 from draem.errors import OutputError
 from draem.imaging.decode import decode_image
 from draem.inspection.folder import Summary, draw_overlay, inspect_files
-from draem.inspection.inspector import Inspector, load
+from draem.inspection.inspector import Inspector
+from draem.inspection.loading import load
 
 Save = Callable[[Path, np.ndarray], Path]
 

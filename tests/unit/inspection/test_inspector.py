@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from draem.errors import InputError, MissingDependencyError, ModelFileError
-from draem.inspection.inspector import Inspector, load, model_path
+from draem.inspection.inspector import Inspection, Inspector
+from draem.inspection.loading import load, model_path
 from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.scoring import anomaly_score
 from draem.modelfile import ModelCard, read_card
@@ -274,3 +276,57 @@ def test_a_missing_torch_is_named(tiny_model: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'draem\[train\]'"):
         load(tiny_model)
+
+
+def some(count: int) -> list[NDArray[np.uint8]]:
+    rng = np.random.default_rng(8)
+    return [rng.integers(0, 256, (40 + 8 * row, 70, 3), np.uint8) for row in range(count)]
+
+
+def same_inspection(first: Inspection, second: Inspection) -> bool:
+    return first.anomaly_score == second.anomaly_score and np.array_equal(
+        first.anomaly_map, second.anomaly_map
+    )
+
+
+def test_a_batch_and_an_iterator_give_what_single_images_give(
+    red_inspector: Callable[..., Inspector],
+) -> None:
+    inspector, images = red_inspector(), some(4)
+    expected = [inspector.inspect(image) for image in images]
+    for found in (inspector.inspect(images), inspector.inspect(tuple(images))):
+        assert isinstance(found, list)
+        assert all(map(same_inspection, found, expected))
+    stream = inspector.inspect(iter(images))
+    assert iter(stream) is stream
+    assert all(map(same_inspection, stream, expected))
+    stack = np.stack([images[0], images[0][::-1]])
+    found = inspector.inspect(stack)
+    assert len(found) == 2
+    assert same_inspection(found[0], expected[0])
+    assert inspector.inspect([]) == []
+
+
+def test_an_iterator_is_read_only_as_far_as_needed(
+    red_inspector: Callable[..., Inspector],
+) -> None:
+    read: list[int] = []
+
+    def camera() -> Iterator[NDArray[np.uint8]]:
+        for number, image in enumerate(some(8)):
+            read.append(number)
+            yield image
+
+    stream = red_inspector().inspect(camera())
+    assert read == []
+    next(stream)
+    stream.close()
+    assert len(read) <= 4
+
+
+@pytest.mark.parametrize("given", [None, "image.png", 3, [None], [np.zeros((4, 4), np.uint8)]])
+def test_what_is_no_image_is_refused_in_any_form(
+    red_inspector: Callable[..., Inspector], given: object
+) -> None:
+    with pytest.raises(InputError, match="the image has the wrong"):
+        red_inspector().inspect(given)  # type: ignore[call-overload]

@@ -10,8 +10,9 @@ from draem.errors import InputError, ModelFileError
 from draem.evaluation.evaluate import evaluate
 from draem.imaging.interest import encode_interest
 from draem.inspection.folder import draw_overlay
-from draem.inspection.inspector import Inspector, load
+from draem.inspection.inspector import Inspector
 from draem.inspection.interest import interest_at, limit_output
+from draem.inspection.loading import load
 from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.scoring import anomaly_score, smoothing_size
 from draem.modelfile import ModelCard, read_card, read_model, write_model

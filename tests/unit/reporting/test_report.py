@@ -77,6 +77,13 @@ def test_a_review_threshold_tells_who_goes_to_review(
         assert words in text, words
 
 
+def test_tiles_are_called_so(evaluation: Evaluation, read_page: ReadPage) -> None:
+    tiled = replace(evaluation, model={**evaluation.model, "tile_overlap": 8})
+    text = read_page(render_report(tiled)).text
+    assert "Tiles of 24 × 32 px (height × width)" in text
+    assert "Image size" not in text
+
+
 def test_title_is_the_callers_or_the_categorys(evaluation: Evaluation, read_page: ReadPage) -> None:
     named = replace(evaluation, model={**evaluation.model, "category": "Bolt M6"})
     assert read_page(render_report(named)).text.startswith("Bolt M6 – evaluation by draem")

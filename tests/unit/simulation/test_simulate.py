@@ -10,7 +10,7 @@ import torch
 
 from draem.errors import DatasetError, RecipeError, TextureError
 from draem.imaging.encode import write_png
-from draem.simulation.profile import VARIED, ProfileName
+from draem.simulation.profile import UPSTREAM, VARIED, ProfileName
 from draem.simulation.simulate import simulate
 
 LEVELS = (40, 90, 140, 190)
@@ -157,3 +157,18 @@ def test_folders_without_images_are_refused(data: Path, tmp_path: Path) -> None:
 def test_a_whole_number_is_the_side_of_a_square(data: Path, textures: Path) -> None:
     batch = simulate(data, samples=2, textures=textures, image_size=32)
     assert batch.normal_images.shape == (2, 3, 32, 32)
+
+
+def test_tiles_are_cut_from_the_images_as_they_are(data: Path, textures: Path) -> None:
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    write_png(data / "0.png", pixels)
+
+    still = replace(UPSTREAM, rotation_share=0.0)
+    batch = simulate(
+        *(data,), samples=1, profile=still, textures=textures, image_size=32, tile_overlap=0
+    )
+
+    shown = (batch.normal_images[0].permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)
+    tiles = [pixels[top : top + 32, left : left + 32] for top in (0, 8) for left in (0, 28)]
+    assert sum((tile == shown).all() for tile in tiles) == 1

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from draem.datasets.held_out import split_held_out
 from draem.errors import DatasetError, ImageError, InputError, RecipeError
+from draem.imaging.tiles import cut_tiles, plan_tiles
 from draem.training.images import (
     auto_image_size,
     read_interest,
@@ -237,3 +239,57 @@ def test_the_region_of_interest_is_part_of_what_a_resumed_run_must_find(
     assert plain.fingerprint == one.fingerprint == other.fingerprint
     hashes = {images.full_fingerprint for images in (plain, one, other)}
     assert len(hashes) == 3
+
+
+def test_tiles_are_cut_at_the_images_own_resolution_and_held_out_by_image(
+    folder_of: Callable[..., Path],
+) -> None:
+    sizes = [(50, 90), (32, 32), (20, 100), (70, 40), (64, 64)]
+    root = folder_of(*sizes)
+    overrides = {
+        "network": {"tile": 32, "overlap": 8},
+        "simulation": {"textures": str(root)},
+        "training": {"held_out_share": 0.4},
+    }
+    recipe = make_recipe("compact", overrides=overrides)
+
+    images = read_run_images(root, with_image_size(recipe, root))
+
+    held_out, kept = split_held_out(5, 0.4, recipe.training.seed)
+    assert images.count == len(kept) == 3
+    pixels = [np.array(Image.open(root / f"{number:03d}.png")) for number in range(5)]
+    expected = [
+        tile
+        for number in kept
+        for tile in cut_tiles(pixels[number], plan_tiles(sizes[number], (32, 32), 8))
+    ]
+    assert images.training.shape == (len(expected), 3, 32, 32)
+    np.testing.assert_array_equal(images.training.permute(0, 2, 3, 1), expected)
+    # Held-out images come back whole, whatever tiles they were cut into.
+    whole = list(images.whole_held_out())
+    assert len(whole) == 2
+    for number, image in zip(held_out, whole, strict=True):
+        np.testing.assert_array_equal(image, pixels[number])
+    assert images.held_out.shape[1:] == (32, 32, 3)
+    assert images.textures.shape[2:] == (32, 32)
+
+
+def test_without_tiles_no_image_comes_back_from_them(folder_of: Callable[..., Path]) -> None:
+    root = folder_of((32, 32), (32, 32))
+    overrides = {"network": {"image_size": (32, 32)}, "simulation": {"textures": str(root)}}
+    images = read_run_images(root, make_recipe("compact", overrides=overrides))
+    assert images.count == 1
+    assert list(images.whole_held_out()) == []
+
+
+def test_tiles_without_held_out_images(folder_of: Callable[..., Path]) -> None:
+    root = folder_of((40, 40), (32, 70))
+    overrides = {
+        "network": {"tile": 32},
+        "simulation": {"textures": str(root)},
+        "training": {"held_out_share": 0.0},
+    }
+    images = read_run_images(root, make_recipe("compact", overrides=overrides))
+    assert images.count == 2
+    assert len(images.training) == 4 + 3
+    assert len(images.held_out) == 0

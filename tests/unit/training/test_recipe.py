@@ -11,6 +11,7 @@ from draem.errors import OutputError, RecipeError
 from draem.simulation.profile import UPSTREAM, VARIED
 from draem.training.recipe import (
     asked_image_size,
+    asked_input,
     fixed_image_size,
     make_recipe,
     parse_image_size,
@@ -437,3 +438,52 @@ def test_a_region_of_interest_of_one_kind_takes_the_place_of_the_other(toml: Any
 def test_what_is_no_region_of_interest_is_refused(toml: Any, options: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         make_recipe(file=toml(f"[region_of_interest]\n{options}\n"))
+
+
+@pytest.mark.parametrize("preset", ["compact", "full"])
+def test_tiles_set_the_image_size(preset: str, toml: Any) -> None:
+    recipe = make_recipe(preset, overrides={"network": {"tile": 512}})
+    assert recipe.network.image_size == (512, 512)
+    assert recipe.network.overlap == 64
+    stated = make_recipe(preset, overrides={"network": {"tile": 96, "overlap": 0}})
+    assert (stated.network.image_size, stated.network.overlap) == ((96, 96), 0)
+    # A recipe that was written down is the same recipe.
+    path = toml("")
+    write_recipe(stated, path)
+    assert make_recipe(file=path) == stated
+    assert make_recipe(preset).network.tile is make_recipe(preset).network.overlap is None
+
+
+@pytest.mark.parametrize(
+    ("network", "found"),
+    [
+        ({"tile": 100}, "network.tile: .*multiple of 32"),
+        ({"tile": 0}, "network.tile"),
+        ({"tile": "large"}, "network.tile"),
+        ({"tile": 64, "overlap": -1}, "network.overlap"),
+        ({"tile": 64, "overlap": 33}, "an overlap of 33 pixels is more than half of a tile of 64"),
+        ({"overlap": 8}, "an overlap needs `tile`"),
+        ({"tile": 64, "image_size": (64, 96)}, r"tiles of 64 pixels.*\(64, 96\) contradict"),
+        ({"tile": 64, "image_size": 64}, "network.image_size"),
+        ({"tile": 64, "image_size": "large"}, "network.image_size"),
+    ],
+)
+def test_tiles_that_cannot_be_used_are_refused(network: dict[str, object], found: str) -> None:
+    with pytest.raises(RecipeError, match=found):
+        make_recipe("compact", overrides={"network": network})
+
+
+def test_tiles_on_the_command_line_win_over_a_recipes_size(toml: Any) -> None:
+    path = toml("[network]\nimage_size = [64, 96]\n")
+    recipe = make_recipe(file=path, overrides={"network": asked_input(None, 128, 16)})
+    assert (recipe.network.image_size, recipe.network.overlap) == ((128, 128), 16)
+    assert asked_input("64", None, None) == {"image_size": (64, 64), "tile": None, "overlap": None}
+    assert set(asked_input(None).values()) == {None}
+    with pytest.raises(RecipeError, match="contradict"):
+        make_recipe(file=path, overrides={"network": asked_input("64x96", 128)})
+
+
+def test_tiles_and_a_region_of_interest_are_not_trained_together() -> None:
+    asked = {"network": {"tile": 64}, "region_of_interest": {"mask": "mask.png"}}
+    with pytest.raises(RecipeError, match=r"cannot be trained with on tiles.*draem inspect"):
+        make_recipe(overrides=asked)

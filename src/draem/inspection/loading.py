@@ -1,0 +1,88 @@
+"""Load a model file: its suffix picks the runtime."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import NamedTuple
+
+from draem.errors import InputError, MissingDependencyError, ModelFileError
+from draem.imaging.interest import Interest
+from draem.inspection.inspector import Inspector
+
+
+class _Home(NamedTuple):
+    """Where the runtime of one kind of file is."""
+
+    module: str
+    loader: str
+    library: str
+    extra: str
+
+
+_RUNTIMES = {
+    ".safetensors": _Home("torch_runtime", "load_torch_runtime", "torch", "train"),
+    ".onnx": _Home("onnx_runtime", "load_onnx_runtime", "onnxruntime", ""),
+    ".xml": _Home("openvino_runtime", "load_openvino_runtime", "openvino", "openvino"),
+    ".mnn": _Home("mnn_runtime", "load_mnn_runtime", "MNN", "mnn"),
+}
+
+
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    min_area: int = 0,
+    region_of_interest: Interest | None = None,
+) -> Inspector:
+    """Load a trained model; the file's suffix picks the runtime.
+
+    Args:
+        path: A `.safetensors` model file, as `draem train` writes it, or what `draem export`
+            makes of it: `.onnx`, `.xml` (OpenVINO) or `.mnn`.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`; exported models run on the CPU alone.
+        threads: How many CPU threads the model may use; None for one a core. For a
+            `.safetensors` model this is torch's setting for the whole process.
+        min_area: Regions of fewer pixels of the original image are not listed; see `Inspector`.
+        region_of_interest: Inspect nothing outside it; see `Inspector`.
+
+    Raises:
+        ModelFileError: The file is missing, damaged or not one of draem's.
+        ImageError: The mask of the region of interest cannot be read.
+        InputError: There is no such device, the number of threads is not positive, the smallest
+            area is negative, or there is nothing to inspect.
+        MissingDependencyError: The library that runs such files is not installed.
+    """
+    path = model_path(path)
+    if threads is not None and threads < 1:
+        raise InputError("the number of threads must be positive", found=str(threads))
+    suffix = path.suffix.lower()
+    if suffix not in _RUNTIMES and path.is_file():
+        raise ModelFileError(
+            "no runtime is known for this kind of file",
+            path=path,
+            expected="a model file that ends in " + ", ".join(_RUNTIMES),
+            hint="`draem train` and `draem export` write them; `draem import-upstream` converts "
+            "published checkpoints",
+        )
+    home = _RUNTIMES.get(suffix, _RUNTIMES[".safetensors"])
+    try:
+        module = importlib.import_module(f"draem.inspection.{home.module}")
+        card, runtime = getattr(module, home.loader)(path, device, threads)
+    except ModuleNotFoundError as error:
+        if error.name != home.library:
+            raise
+        extra = f"'draem[{home.extra}]'" if home.extra else "draem"
+        raise MissingDependencyError(
+            f"running a {suffix or '.safetensors'} model needs {home.library}",
+            hint=f"Install it with: pip install {extra}",
+        ) from error
+    return Inspector(card, runtime, min_area=min_area, region_of_interest=region_of_interest)
+
+
+def model_path(path: str | Path) -> Path:
+    """The model file that a path means: itself, or the model in a run's folder."""
+    path = Path(path)
+    inside = path / "model.safetensors"
+    return inside if inside.is_file() else path

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from draem.inspection.ahead import ahead
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_items_come_unchanged_and_in_order(count: int, depth: int) -> None:
+    assert list(ahead(iter(range(count)), depth)) == list(range(count))
+
+
+def test_making_and_using_overlap() -> None:
+    def made() -> Iterator[int]:
+        for number in range(6):
+            time.sleep(0.05)
+            yield number
+
+    started = time.perf_counter()
+    for _ in ahead(made()):
+        time.sleep(0.05)
+    # One after the other it would take 0.6 s.
+    assert time.perf_counter() - started < 0.5
+
+
+def test_no_more_items_are_made_than_may_wait() -> None:
+    made: list[int] = []
+
+    def making() -> Iterator[int]:
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    items = ahead(making(), depth=2)
+    for _ in range(3):
+        next(items)
+    time.sleep(0.1)
+    assert len(made) <= 3 + 2
+    items.close()
+    assert len(made) <= 3 + 2
+
+
+def test_an_error_is_raised_where_its_item_would_come() -> None:
+    def failing() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise OSError("lost the camera")
+
+    items = ahead(failing())
+    assert [next(items), next(items)] == [1, 2]
+    with pytest.raises(OSError, match="lost the camera"):
+        next(items)
+    assert list(items) == []
+
+
+def test_items_are_made_in_one_other_thread() -> None:
+    threads = set(ahead(threading.current_thread().name for _ in range(5)))
+    assert len(threads) == 1
+    assert threading.current_thread().name not in threads
