@@ -54,7 +54,7 @@ def main() -> None:
 
 def _measure(model: str, threads: int, rounds: int, peers: list[tuple[str, str]]) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        path = _made(model, Path(folder))
+        path = write_network(model, Path(folder))
         images = comparison_images((SIDE, SIDE))
         turns: dict[str, Turn] = {}
         differences: dict[str, float] = {}
@@ -84,7 +84,8 @@ def _measure(model: str, threads: int, rounds: int, peers: list[tuple[str, str]]
     ]
 
 
-def _made(model: str, folder: Path) -> Path:
+def write_network(model: str, folder: Path) -> Path:
+    """Write a freshly initialised network as a model file."""
     reconstructive, discriminative, shape, smoothing = MODELS[model]
     card = ModelCard(
         preset=model,

@@ -34,6 +34,8 @@ def command(
     coco: Annotated[
         bool, typer.Option("--coco", help="Also write the regions as coco.json.")
     ] = False,
+    maps: Annotated[bool, typer.Option(help="Write anomaly maps.")] = True,
+    overlays: Annotated[bool, typer.Option(help="Write overlays.")] = True,
     tile: Annotated[
         int | None,
         typer.Option(help="Side of tiles at the images' own resolution; the model's input."),
@@ -71,7 +73,9 @@ def command(
             "trained with it would find."
         )
     with bar(console, "Inspecting") as progress:
-        summary = inspect_files(inspector, paths, out, coco=coco, progress=progress)
+        summary = inspect_files(
+            inspector, paths, out, coco=coco, maps=maps, overlays=overlays, progress=progress
+        )
     for path, message in summary.failures:
         typer.echo(f"error: {path}: {message}", err=True)
     calibration = inspector.card.calibration
