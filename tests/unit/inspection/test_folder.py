@@ -276,3 +276,64 @@ def test_boxes_are_drawn_round_regions_alone(red_inspector: Callable[..., Inspec
         assert high in (39, 40)
     assert 60 <= len(ys) <= 84
     assert (drawn[0, 0] == 0).all()
+
+
+@pytest.mark.parametrize(("maps", "overlays"), [(False, True), (True, False), (False, False)])
+def test_pictures_are_left_out_where_they_are_not_wanted(
+    red_inspector: Callable[..., Inspector],
+    save_image: Save,
+    tmp_path: Path,
+    maps: bool,
+    overlays: bool,
+) -> None:
+    paths = [save_image(tmp_path / f"{red}.png", part(red)) for red in (250, 60)]
+    out = tmp_path / "out"
+    every = lines_of(inspect_files(red_inspector(), paths, tmp_path / "all"))
+    lines = lines_of(inspect_files(red_inspector(), paths, out, maps=maps, overlays=overlays))
+    folders = {name for name, wanted in (("maps", maps), ("overlays", overlays)) if wanted}
+    assert set(names_in(out)) == {"results.jsonl"} | folders
+    for line, whole in zip(lines, every, strict=True):
+        for key, wanted in (("map", maps), ("overlay", overlays)):
+            assert (key in line) == wanted
+            whole.pop(key)
+            line.pop(key, None)
+        assert line == whole
+
+
+def test_results_are_written_as_the_work_goes_on(
+    red_inspector: Callable[..., Inspector], save_image: Save, tmp_path: Path
+) -> None:
+    paths = [save_image(tmp_path / f"{number}.png", part(60)) for number in range(8)]
+    written: list[int] = []
+
+    def look(done: int, total: int) -> None:
+        written.append(len((tmp_path / "out" / "results.jsonl").read_text().splitlines()))
+
+    inspect_files(red_inspector(), paths, tmp_path / "out", progress=look)
+    assert written == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_what_stops_the_writing_stops_the_inspection(
+    red_inspector: Callable[..., Inspector],
+    save_image: Save,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paths = [save_image(tmp_path / f"{number}.png", part(60)) for number in range(20)]
+    inspector = red_inspector()
+    seen: list[int] = []
+    real = inspector._runtime.run
+
+    def run(images: np.ndarray) -> object:
+        seen.append(len(seen))
+        return real(images)
+
+    monkeypatch.setattr(inspector._runtime, "run", run)
+
+    def full(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr("draem.inspection.folder.write_png", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        inspect_files(inspector, paths, tmp_path / "out")
+    assert len(seen) < 6
