@@ -246,13 +246,14 @@ def test_a_full_disk_is_explained(
     run_python: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:
     ended = run_python(
-        "import resource, signal, sys, pathlib\n"
+        "import resource, signal, sys, pathlib, types\n"
         "import draem.inspection.folder as f, draem.errors as e\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "missing = [pathlib.Path('no', f'{number}.png') for number in range(100)]\n"
         "try:\n"
-        "    f.inspect_files(None, missing, sys.argv[1])\n"
+        "    nothing = types.SimpleNamespace(region_of_interest=None)\n"
+        "    f.inspect_files(nothing, missing, sys.argv[1])\n"
         "except e.OutputError as error:\n"
         "    print(error)\n",
         tmp_path,
