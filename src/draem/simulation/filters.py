@@ -36,21 +36,6 @@ def dilate(mask: Tensor, side: int) -> Tensor:
     return _along_both(functional.pad(mask, (half, half, half, half)), side, torch.maximum)
 
 
-def local_deviation(images: Tensor, side: int) -> Tensor:
-    """How much the brightness varies around each pixel: the standard deviation over a square.
-
-    Args:
-        images: (batch, channels, height, width) float.
-        side: Of the square, odd.
-
-    Returns:
-        (batch, 1, height, width), not negative.
-    """
-    grey = images.mean(1, keepdim=True)
-    mean, square = box_blur(torch.cat((grey, grey * grey), 1), side).chunk(2, dim=1)
-    return (square - mean * mean).clamp(min=0).sqrt()
-
-
 def _along_both(padded: Tensor, side: int, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     for axis in (2, 3):
         length = padded.shape[axis] - side + 1

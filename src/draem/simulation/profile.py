@@ -33,8 +33,6 @@ class SimulationProfile:
             This and all that follows concerns `varied` alone.
         flips: Half of the windows are mirrored.
         zoom: Half of the windows are enlarged or shrunk by up to this factor.
-        light: Half of the windows are lit otherwise: contrast changes by up to this share either
-            way, brightness by up to half of it.
         shapes: How often each shape comes: fields of Perlin noise, blobs, lines.
         fills: How often each fill comes: a foreign texture, another good part, the same part some
             pixels away, another tone, a smear.
@@ -59,7 +57,6 @@ class SimulationProfile:
     crop: int | None = None
     flips: bool = False
     zoom: float = 1.0
-    light: float = 0.0
     shapes: tuple[float, float, float] = (1.0, 0.0, 0.0)
     fills: tuple[float, float, float, float, float] = (1.0, 0.0, 0.0, 0.0, 0.0)
     layers: int = 1
@@ -113,7 +110,6 @@ VARIED = SimulationProfile(
     clean_share=0.25,
     grey_sources=True,
     crop=128,
-    light=0.2,
     shapes=(0.3, 0.35, 0.35),
     fills=(0.35, 0.1, 0.15, 0.3, 0.1),
     layers=2,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from draem.simulation.draws import move, take
 from draem.simulation.fills import Fills, draw_fills, fill, made_of
-from draem.simulation.filters import box_blur, dilate, local_deviation
+from draem.simulation.filters import box_blur, dilate
 from draem.simulation.foreground import COARSE, find_foreground, place_weights
 from draem.simulation.interest import within_interest
 from draem.simulation.profile import SimulationProfile
@@ -24,8 +24,6 @@ from draem.simulation.windows import Windows, cut, locate
 
 _VISIBLE = 0.02
 """Changes below this share of the full range, averaged over 3x3 pixels, are not anomalies."""
-_OVER_GRAIN = 0.4
-"""Nor are changes below this share of how much the normal pixels around vary by themselves."""
 _STANDS_OUT = 0.08
 """Moved pixels count only where the mean over 7x7 pixels changes by more of the full range."""
 _INSIDE = 0.4
@@ -49,8 +47,6 @@ class _Draws:
     """All randomness of one batch, drawn on the CPU."""
 
     windows: Windows
-    gain: Tensor
-    shift: Tensor
     layers: tuple[_Layer, ...]
 
 
@@ -109,8 +105,6 @@ class VariedSimulator(Simulator):
             )
             simulated = simulated.index_copy(0, place, covered)
             shaped[place] = torch.maximum(shaped[place], weight)
-        # Light falls on good and bad alike, so that it is no sign of either.
-        normal, simulated = _lit(normal, draws), _lit(simulated, draws)
         # Only now, because a later anomaly may cover an earlier one with what was there before.
         mask = visible(normal, simulated) * (shaped >= _INSIDE)
         # What is not marked must not be changed either, but for the soft edge of what is.
@@ -180,9 +174,6 @@ class VariedSimulator(Simulator):
             scale=torch.exp(uniform(-zoom, zoom) * (uniform(0, 1) < 0.5)),
             mirrored=(uniform(0, 1) < 0.5) & profile.flips,
         )
-        lit = uniform(0, 1) < 0.5
-        gain = torch.exp(uniform(-1, 1) * profile.light * lit)
-        shift = uniform(-0.5, 0.5) * profile.light * lit
         clean = uniform(0, 1) < profile.clean_share
         # Turned or enlarged, a window may have lost sight of the place.
         row, column = locate(windows, rows, columns, self.size)
@@ -210,20 +201,12 @@ class VariedSimulator(Simulator):
                 )
             )
             row, column = uniform(0, self.size[0]), uniform(0, self.size[1])
-        return _Draws(windows, gain, shift, tuple(layers))
+        return _Draws(windows, tuple(layers))
 
     def _centre(self, wanted: Tensor, side: int, axis: int) -> Tensor:
         """The nearest centre for which the window lies within the picture, on whole pixels."""
         half = (self.size[axis] - 1) / 2
         return (wanted.clamp(half, side - 1 - half) - half).round() + half
-
-
-def _lit(images: Tensor, draws: _Draws) -> Tensor:
-    """The images in more or less light and contrast; all channels alike, which keeps grey grey."""
-    gain, shift = (
-        values.to(images.device)[:, None, None, None] for values in (draws.gain, draws.shift)
-    )
-    return (images * gain + shift).clamp(0, 1)
 
 
 def stands_out(images: Tensor, filled: Tensor) -> Tensor:
@@ -246,9 +229,6 @@ def stands_out(images: Tensor, filled: Tensor) -> Tensor:
 def visible(normal: Tensor, simulated: Tensor) -> Tensor:
     """Where a change can be seen, and two pixels around it.
 
-    On grain a faint change is lost among what varies anyway. Marking it would teach the network to
-    suspect the grain, which is why a change must be the larger the more its surroundings vary.
-
     Args:
         normal: (batch, 3, height, width) in [0, 1].
         simulated: Likewise.
@@ -257,7 +237,7 @@ def visible(normal: Tensor, simulated: Tensor) -> Tensor:
         (batch, 1, height, width), 0 or 1.
     """
     change = (simulated - normal).abs().mean(1, keepdim=True)
-    seen = box_blur(change, 3) > _VISIBLE + _OVER_GRAIN * local_deviation(normal, 9)
+    seen = box_blur(change, 3) > _VISIBLE
     return dilate(seen.float(), 5)
 
 

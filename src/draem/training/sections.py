@@ -87,8 +87,6 @@ class SimulationSection(Section):
         crop: `varied` alone: side of the windows that are cut from the images, a multiple of 32.
         flips: `varied` alone: half of the windows are mirrored.
         zoom: `varied` alone: half of them are enlarged or shrunk by up to this factor.
-        light: `varied` alone: half of them change in contrast by up to this share, in brightness by
-            up to half of it.
         shapes: `varied` alone: how often fields of Perlin noise, blobs and lines come.
         fills: `varied` alone: how often each fill comes; see the method page.
         layers: `varied` alone: anomalies a sample at most.
@@ -108,7 +106,6 @@ class SimulationSection(Section):
     crop: int | None = Field(None, ge=32, multiple_of=32)
     flips: bool | None = None
     zoom: float | None = Field(None, ge=1, le=4)
-    light: float | None = Field(None, ge=0, le=1)
     shapes: tuple[_Weight, _Weight, _Weight] | None = None
     fills: tuple[_Weight, _Weight, _Weight, _Weight, _Weight] | None = None
     layers: int | None = Field(None, ge=1, le=4)
@@ -117,7 +114,7 @@ class SimulationSection(Section):
 
     @model_validator(mode="after")
     def _of_this_profile(self) -> SimulationSection:
-        varied = ("crop", "flips", "zoom", "light", "shapes", "fills", "layers", "on_part")
+        varied = ("crop", "flips", "zoom", "shapes", "fills", "layers", "on_part")
         foreign = ("mask_shape",) if self.profile == "varied" else varied
         stated = [key for key in foreign if getattr(self, key) is not None]
         if stated:

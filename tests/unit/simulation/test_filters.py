@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from draem.simulation.filters import box_blur, dilate, local_deviation
+from draem.simulation.filters import box_blur, dilate
 
 
 def random_images(*shape: int) -> Tensor:
@@ -38,20 +38,6 @@ def test_dilate_is_opencvs(size: tuple[int, int], side: int) -> None:
     for channel, expected in zip(dilated.flatten(0, 1), images.flatten(0, 1), strict=True):
         reference = cv2.dilate(expected.numpy(), np.ones((side, side), np.uint8))
         np.testing.assert_array_equal(channel.numpy(), reference)
-
-
-@pytest.mark.parametrize("side", [3, 9])
-def test_local_deviation_is_numpys(side: int) -> None:
-    images = random_images(2, 3, 14, 17)
-
-    found = local_deviation(images, side)
-
-    assert found.shape == (2, 1, 14, 17)
-    half = side // 2
-    grey = np.pad(images.mean(1).double().numpy(), ((0, 0), (half, half), (half, half)), "edge")
-    around = np.lib.stride_tricks.sliding_window_view(grey, (side, side), (1, 2))
-    np.testing.assert_allclose(found[:, 0].numpy(), around.std((-2, -1)), atol=1e-5)
-    assert not local_deviation(torch.full((1, 3, 12, 12), 0.3), side).gt(1e-3).any()
 
 
 def test_a_lone_pixel_becomes_a_square() -> None:

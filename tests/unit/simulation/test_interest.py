@@ -72,7 +72,7 @@ def test_outside_nothing_is_marked_and_nothing_changes(
 def test_the_region_turns_and_is_cut_with_the_images(profile: SimulationProfile) -> None:
     region = box(10, 50, 20, 60)
     images = (region * 255).to(torch.uint8).expand(4, 3, -1, -1).contiguous()
-    made = simulator(replace(profile, opacity=(0.0, 0.0), light=0.0), region, images)
+    made = simulator(replace(profile, opacity=(0.0, 0.0)), region, images)
     turned = 0
     for step in range(4):
         normal, inside = made.batch(step, 16).normal_images[:, :1], made.inside(step, 16)

@@ -58,7 +58,7 @@ def test_samples_are_made_from_the_images_given(
 def test_varied_samples_are_windows_into_the_images_given(
     data: Path, textures: Path, crop: int | None, window: tuple[int, int]
 ) -> None:
-    profile = replace(VARIED, crop=crop, clean_share=0, light=0)
+    profile = replace(VARIED, crop=crop, clean_share=0)
 
     batch = simulate(data, samples=8, profile=profile, textures=textures, image_size=(32, 64))
 
