@@ -24,7 +24,7 @@ import numpy as np
 
 import draem
 from draem.exporting.export import Format, comparison_images
-from draem.modelfile import ModelCard, write_model
+from draem.modelfile import Calibration, ModelCard, write_model
 from draem.networks.model import build_draem
 from machine import RESULTS, machine, write_result
 
@@ -94,6 +94,8 @@ def write_network(model: str, folder: Path) -> Path:
         shape=shape,
         image_size=(SIDE, SIDE),
         smoothing=smoothing,
+        # Untrained maps hover round one half, where no trained model finds its regions.
+        calibration=Calibration(threshold=0.99, false_reject_rate=0.01, images=99),
     )
     path = folder / "model.safetensors"
     write_model(path, build_draem(reconstructive, discriminative, shape).state_dict(), card)

@@ -13,6 +13,9 @@ from PIL import Image
 
 from draem.files import write_bytes
 
+_PNG_LEVEL = 1
+"""A quarter of the time of the usual 6, for files that are a seventh to a third larger."""
+
 
 def write_png(path: str | Path, image: NDArray[np.uint8] | NDArray[np.uint16]) -> Path:
     """Write a PNG file, whole or not at all.
@@ -27,7 +30,7 @@ def write_png(path: str | Path, image: NDArray[np.uint8] | NDArray[np.uint16]) -
     Raises:
         OutputError: The disk is full, the folder is missing or may not be written.
     """
-    return write_bytes(path, _encoded(image, "png", quality=100))
+    return write_bytes(path, _encoded(image, "png", compress_level=_PNG_LEVEL))
 
 
 def map_to_uint16(anomaly_map: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -57,13 +60,13 @@ def to_data_uri(
     Returns:
         The address, `data:image/...;base64,...`.
     """
-    text = base64.b64encode(_encoded(image, format, quality)).decode()
+    text = base64.b64encode(_encoded(image, format, quality=quality)).decode()
     return f"data:image/{format};base64,{text}"
 
 
 def _encoded(
-    image: NDArray[np.uint8] | NDArray[np.uint16], file_format: str, quality: int
+    image: NDArray[np.uint8] | NDArray[np.uint16], file_format: str, **options: int
 ) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(buffer, file_format, quality=quality)
+    Image.fromarray(np.ascontiguousarray(image)).save(buffer, file_format, **options)
     return buffer.getvalue()
