@@ -3,8 +3,7 @@
     python benchmarks/int8.py RUN CATEGORY [RUN CATEGORY ...] [--images 32] [--threads 2]
 
 Exports each run to ONNX, quantises it with ONNX Runtime's static quantiser on the category's good
-training images, and measures both on the test set, beside MNN in single precision. Prints speed and
-figures, and writes JSON.
+training images, and measures both on the test set. Prints speed and figures, and writes JSON.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for run, category in zip(arguments.pairs[::2], arguments.pairs[1::2], strict=True):
         rows += _measure(Path(run), Path(category), arguments.images, arguments.threads)
-        for row in rows[-3:]:
+        for row in rows[-2:]:
             figures = "  ".join(f"{name} {100 * row[name]:.1f}" for name in COLUMNS)
             print(f"{row['category']:<10} {row['way']:<10} {row['ms']:>7.1f} ms  {figures}")
     document = {"benchmark": "int8", "machine": machine(), "rows": rows}
@@ -53,9 +52,8 @@ def _measure(run: Path, category: Path, images: int, threads: int) -> list[dict[
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         single = draem.export(run, "onnx", folder / "single.onnx").path
-        mnn = draem.export(run, "mnn", folder / "single.mnn").path
         quantised = _quantised(single, category, images, folder)
-        files = {"onnx fp32": single, "onnx int8": quantised, "mnn fp32": mnn}
+        files = {"onnx fp32": single, "onnx int8": quantised}
         inspectors = {name: draem.load(path, threads=threads) for name, path in files.items()}
         milliseconds = _in_turn(inspectors, category)
         return [
