@@ -41,6 +41,7 @@ class MnnRuntime:
 
     Args:
         path: The `.mnn` file.
+        device: `auto` or `cpu`.
         threads: How many it may use; None for one a core.
 
     Raises:

@@ -26,6 +26,7 @@ class OnnxRuntime:
 
     Args:
         path: The `.onnx` file.
+        device: `auto` or `cpu`.
         threads: How many it may use; None for one a core.
 
     Raises:

@@ -24,6 +24,7 @@ class OpenVinoRuntime:
 
     Args:
         path: The `.xml` file; its weights lie beside it in a `.bin` file.
+        device: `auto` or `cpu`.
         threads: How many it may use; None for one a core.
 
     Raises:
