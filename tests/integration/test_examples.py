@@ -14,8 +14,9 @@ import draem
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "plain_onnxruntime.py"
 
 
-@pytest.mark.parametrize("size", [(64, 64), (150, 90), (40, 50)])
-@pytest.mark.parametrize("threshold", [0.0, 1.1])
+@pytest.mark.parametrize(
+    ("size", "threshold"), [((64, 64), 0.0), ((150, 90), 1.1), ((40, 50), 0.0)]
+)
 def test_plain_onnxruntime_gives_draems_score(
     write_tiny_model: Callable[..., Any],
     save_image: Callable[..., Path],

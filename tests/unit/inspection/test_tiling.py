@@ -156,7 +156,7 @@ def blobs(seed: int, size: tuple[int, int]) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("side", [1, 5, 41])
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_pixel_threshold_marks_in_parts_as_it_does_in_the_whole(seed: int, side: int) -> None:
     plane = blobs(seed, (400 + 37 * seed, 530))
     score = tiled_score(plane, side)
@@ -172,7 +172,7 @@ def test_a_pixel_threshold_marks_in_parts_as_it_does_in_the_whole(seed: int, sid
 
 
 @pytest.mark.parametrize("side", [1, 5, 41])
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_regions_found_in_parts_are_those_of_the_whole(seed: int, side: int) -> None:
     plane = blobs(seed, (400 + 37 * seed, 530))
     score = tiled_score(plane, side)
