@@ -16,12 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.inspection.runtime import (
-    ANOMALY_MAP,
-    ANOMALY_SCORE,
-    RECONSTRUCTION,
     RuntimeOutput,
     check_exported,
     damaged,
+    named_output,
 )
 from draem.modelfile import ModelCard, read_card
 
@@ -83,8 +81,7 @@ class MnnRuntime:
             # NCHW here only means "as the shape says", as it does throughout an ONNX model.
             given = self._expr.const(pixels, list(pixels.shape), self._expr.NCHW, self._expr.uint8)
             outputs = [np.array(value.read()) for value in self._module.onForward([given])]
-        found = dict(zip(self._names, outputs, strict=True))
-        return RuntimeOutput(found[ANOMALY_MAP], found[ANOMALY_SCORE], found.get(RECONSTRUCTION))
+        return named_output(dict(zip(self._names, outputs, strict=True)))
 
 
 def load_mnn_runtime(

@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.inspection.runtime import (
-    ANOMALY_MAP,
-    ANOMALY_SCORE,
     IMAGES,
-    RECONSTRUCTION,
     RuntimeOutput,
     check_exported,
     damaged,
+    named_output,
 )
 from draem.modelfile import ModelCard, read_card
 
@@ -52,8 +50,7 @@ class OnnxRuntime:
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run a batch of (batch, height, width, 3) uint8 RGB images of the model's size."""
         outputs = self._session.run(None, {IMAGES: np.ascontiguousarray(images)})
-        found = dict(zip(self._names, outputs, strict=True))
-        return RuntimeOutput(found[ANOMALY_MAP], found[ANOMALY_SCORE], found.get(RECONSTRUCTION))
+        return named_output(dict(zip(self._names, outputs, strict=True)))
 
 
 def load_onnx_runtime(

@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.inspection.runtime import (
-    ANOMALY_MAP,
-    ANOMALY_SCORE,
-    RECONSTRUCTION,
     RuntimeOutput,
     check_exported,
     damaged,
+    named_output,
 )
 from draem.modelfile import ModelCard, read_card
 
@@ -51,8 +49,7 @@ class OpenVinoRuntime:
         """Run a batch of (batch, height, width, 3) uint8 RGB images of the model's size."""
         with self._one_at_a_time:
             outputs = self._request.infer([np.ascontiguousarray(images)], share_outputs=False)
-            found = {name: outputs[name] for name in self._names}
-        return RuntimeOutput(found[ANOMALY_MAP], found[ANOMALY_SCORE], found.get(RECONSTRUCTION))
+            return named_output({name: outputs[name] for name in self._names})
 
 
 def load_openvino_runtime(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,11 @@ class Runtime(Protocol):
             images: (batch, height, width, 3) uint8 RGB at the model's input size.
         """
         ...
+
+
+def named_output(found: Mapping[str, NDArray[Any]]) -> RuntimeOutput:
+    """The outputs of an exported model, given by their names."""
+    return RuntimeOutput(found[ANOMALY_MAP], found[ANOMALY_SCORE], found.get(RECONSTRUCTION))
 
 
 def check_exported(path: Path, device: str, outputs: list[str]) -> None:
