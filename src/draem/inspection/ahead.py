@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -15,7 +15,8 @@ _END: Any = object()
 def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
     """The same items, the next few of them made in another thread while one is in use.
 
-    What making an item raises is raised where the item is asked for, and ends the iteration.
+    What making an item raises is raised where the item is asked for, and ends the iteration. Who
+    stops early does not wait for an item in the making: a camera may never deliver another.
 
     Args:
         items: Any iterable; the other thread alone runs it.
@@ -25,9 +26,33 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
         >>> list(ahead(number**2 for number in range(4)))
         [0, 1, 4, 9]
     """
-    iterator = iter(items)
-    with ThreadPoolExecutor(1, "draem-ahead") as maker:
-        waiting = deque(maker.submit(next, iterator, _END) for _ in range(depth))
-        while (item := waiting.popleft().result()) is not _END:
-            waiting.append(maker.submit(next, iterator, _END))
+    room, stopped = threading.Semaphore(depth), threading.Event()
+    waiting: SimpleQueue[tuple[T, BaseException | None]] = SimpleQueue()
+
+    def make() -> None:
+        iterator = iter(items)
+        item: T | None = None
+        while item is not _END:
+            room.acquire()
+            if stopped.is_set():
+                return
+            try:
+                item = next(iterator, _END)
+                waiting.put((item, None))
+            except BaseException as error:
+                waiting.put((_END, error))
+                return
+
+    threading.Thread(target=make, name="draem-ahead", daemon=True).start()
+    try:
+        while True:
+            item, error = waiting.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            room.release()
             yield item
+    finally:
+        stopped.set()
+        room.release()

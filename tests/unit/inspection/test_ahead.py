@@ -45,6 +45,38 @@ def test_no_more_items_are_made_than_may_wait() -> None:
     assert len(made) <= 3 + 2
 
 
+def test_who_stops_early_does_not_wait_for_the_next_item() -> None:
+    delivers = threading.Event()
+
+    def camera() -> Iterator[int]:
+        yield 1
+        delivers.wait()
+        yield 2
+
+    items = ahead(camera())
+    assert next(items) == 1
+    started = time.perf_counter()
+    items.close()
+    assert time.perf_counter() - started < 1
+    delivers.set()
+
+
+def test_the_other_thread_ends_with_the_iteration() -> None:
+    def running() -> int:
+        return sum(thread.name == "draem-ahead" for thread in threading.enumerate())
+
+    before = running()
+    items = ahead(iter(range(100)))
+    next(items)
+    assert running() == before + 1
+    items.close()
+    for _ in range(100):
+        if running() == before:
+            break
+        time.sleep(0.01)
+    assert running() == before
+
+
 def test_an_error_is_raised_where_its_item_would_come() -> None:
     def failing() -> Iterator[int]:
         yield 1
