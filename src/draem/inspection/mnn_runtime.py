@@ -67,7 +67,7 @@ class MnnRuntime:
                     self._module = MNN.nn.load_module_from_file(
                         str(path), [], [], runtime_manager=self._manager
                     )
-            except SystemError as error:
+            except (SystemError, UnicodeEncodeError) as error:
                 raise damaged(path, "MNN") from error
             self._names = self._module.get_info()["outputNames"]
         check_exported(path, device, self._names)
@@ -95,9 +95,10 @@ def load_mnn_runtime(
 def silenced() -> Iterator[None]:
     """Keep MNN's banner, which it writes past Python, out of standard output."""
     with _silencing, contextlib.ExitStack() as stack:
-        # A closed or replaced standard output has nothing to keep clean.
+        # A closed, missing or replaced standard output has nothing to keep clean.
         with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             kept = os.dup(_STDOUT)
             stack.callback(os.close, kept)
             nowhere = os.open(os.devnull, os.O_WRONLY)

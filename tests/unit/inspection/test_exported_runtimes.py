@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,15 @@ def test_mnn_works_without_a_standard_output(
         folder / "model.mnn",
     )
     assert ended.stderr.endswith("fine\n")
+
+
+def test_mnn_works_where_there_never_was_a_standard_output(folder: Path) -> None:
+    # As in a service, or under pythonw.
+    code = "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    loading = "import sys, draem; assert sys.stdout is None; draem.load(sys.argv[1])"
+    command = [sys.executable, "-c", code, "-c", loading, str(folder / "model.mnn")]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_mnns_tools_are_never_imported(
