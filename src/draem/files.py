@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def replacing(target: Path) -> Iterator[Path]:
         if target.exists() and not target.is_file():
             raise OutputError("is a folder or a device, which cannot be replaced", path=target)
         temporary.touch(exist_ok=False)
+        if target.exists():
+            shutil.copymode(target, temporary)
         try:
             yield temporary
             # Without this a power cut could leave the new name on an empty file.

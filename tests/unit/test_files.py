@@ -86,6 +86,14 @@ def test_permissions_follow_the_umask(tmp_path: Path, mask: int) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
 
 
+@posix
+def test_what_takes_a_files_place_takes_its_permissions(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a", "text")
+    path.chmod(0o660)
+    write_text(path, "again")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+
+
 def test_a_missing_folder_is_an_error_before_any_work(tmp_path: Path) -> None:
     target = tmp_path / "missing" / "a"
     with (
