@@ -21,7 +21,7 @@ from draem.modelfile import Calibration
 Decision = Literal["pass", "review", "reject"]
 
 _MARGIN = 1e-5
-"""Relative to the score; single-precision scores of one image differ by less between runtimes."""
+"""Relative to the score: more than rounding makes of one image in batches of different sizes."""
 _CONFIDENCE = 0.95
 
 
@@ -229,18 +229,26 @@ def guarantees(calibration: Calibration) -> dict[str, str]:
     return found
 
 
-def remarks(calibration: Calibration) -> tuple[str, str]:
+def remarks(calibration: Calibration) -> list[str]:
     """What else to know of a guarantee: how far one threshold may stray, and the smallest rate.
+
+    Also whether a threshold lies beyond every score that there can be.
 
     Example:
         >>> remarks(Calibration(threshold=0.5, false_reject_rate=0.1, images=19))[1]
         'the smallest rate that 19 images support is 5%'
     """
     stray = percentage(_rounded_up(likely_rate(calibration)))
-    return (
+    found = [
         f"one threshold may reject more than the average: 19 of 20 like it reject at most {stray}",
         _limit(calibration.images),
-    )
+    ]
+    if calibration.threshold > 1:
+        found.append(
+            "a threshold above 1 rejects nothing: the model gives good images the highest score "
+            "there is, so train it again, for longer or on images that look like these"
+        )
+    return found
 
 
 def percentage(rate: float) -> str:

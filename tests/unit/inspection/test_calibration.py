@@ -374,6 +374,12 @@ def test_decisions_at_and_beside_the_thresholds() -> None:
     assert decide(1.0, None) is None
 
 
+def test_a_threshold_that_rejects_nothing_is_remarked_on() -> None:
+    saturated, usable = (calibrate([score] * 99, 0.01) for score in (1.0, 0.99))
+    assert "rejects nothing" in remarks(saturated)[-1]
+    assert not any("rejects nothing" in remark for remark in remarks(usable))
+
+
 def test_each_threshold_has_its_guarantee_in_words() -> None:
     found = Calibration(
         threshold=0.5,
