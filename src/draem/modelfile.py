@@ -278,6 +278,25 @@ _CARD_WRITERS: dict[str, Callable[[Path, ModelCard], None]] = {
 }
 
 
+def check_exists(path: Path) -> None:
+    """Refuse a path where there is no file.
+
+    Raises:
+        ModelFileError: There is none.
+    """
+    if path.is_file():
+        return
+    exported = path.suffix.lower() in EXPORTED
+    raise ModelFileError(
+        "this is a folder without a model" if path.is_dir() else "there is no such model",
+        path=path,
+        expected=f"a file written by {'`draem export`' if exported else 'draem'}",
+        hint="If this is an unfinished run, finish it with `draem train` and --resume"
+        if path.is_dir()
+        else None,
+    )
+
+
 def _opened(path: str | Path, framework: str) -> Any:
     path = Path(path)
     try:
@@ -287,16 +306,8 @@ def _opened(path: str | Path, framework: str) -> Any:
             "reading a .safetensors model needs safetensors",
             hint="Install it with: pip install 'draem[train]'",
         ) from error
+    check_exists(path)
     try:
-        if not path.is_file():
-            raise ModelFileError(
-                "this is a folder without a model" if path.is_dir() else "there is no such model",
-                path=path,
-                expected="a .safetensors file written by draem",
-                hint="If this is an unfinished run, finish it with `draem train` and --resume"
-                if path.is_dir()
-                else None,
-            )
         return safe_open(path, framework=framework)
     except (SafetensorError, OSError) as error:
         found, hint = _diagnosis(path)
@@ -310,10 +321,7 @@ def _opened(path: str | Path, framework: str) -> Any:
 
 
 def _exported_card(path: Path) -> ModelCard:
-    if not path.is_file():
-        raise ModelFileError(
-            "there is no such model", path=path, expected="a file written by `draem export`"
-        )
+    check_exists(path)
     try:
         text = read_embedded(path)
     except (OSError, ValueError) as error:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from draem.errors import InputError, MissingDependencyError, ModelFileError
 from draem.imaging.interest import Interest
 from draem.inspection.inspector import Inspector
+from draem.modelfile import check_exists
 
 
 class _Home(NamedTuple):
@@ -66,6 +67,8 @@ def load(
             hint="`draem train` and `draem export` write them; `draem import-upstream` converts "
             "published checkpoints",
         )
+    # Before the library is looked for: who mistypes a name needs no library.
+    check_exists(path)
     home = _RUNTIMES.get(suffix, _RUNTIMES[".safetensors"])
     try:
         module = importlib.import_module(f"draem.inspection.{home.module}")
