@@ -15,7 +15,7 @@ from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.scoring import SMOOTHING_AT_256
 from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
 from draem.modelfile import ModelCard, read_model
-from draem.networks.devices import explained_memory, resolve_device
+from draem.networks.devices import explained_memory, full_precision, resolve_device
 from draem.networks.model import Draem, check_image_size
 
 
@@ -42,7 +42,7 @@ class TorchRuntime:
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run a batch of (batch, height, width, 3) uint8 RGB images of the model's size."""
         hint = "Inspect on another device, or train for a smaller image size"
-        with torch.inference_mode(), explained_memory(hint):
+        with torch.inference_mode(), full_precision(), explained_memory(hint):
             # torch takes no array with negative strides, such as one turned from BGR to RGB.
             pixels = torch.from_numpy(np.array(images, order="C")).to(self._device)
             pixels = pixels.permute(0, 3, 1, 2)  # (batch, 3, height, width)

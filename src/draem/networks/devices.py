@@ -45,6 +45,20 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 
 @contextmanager
+def full_precision() -> Iterator[None]:
+    """Keep a GPU's convolutions from rounding their inputs to 10 bits (TF32), torch's default.
+
+    Thresholds travel between devices; scores must not differ by more than rounding does.
+    """
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+@contextmanager
 def explained_memory(hint: str) -> Iterator[None]:
     """Turn a lack of memory, on a GPU or on the CPU, into an error that says what to do.
 

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from draem.errors import InputError, OutOfMemoryError
-from draem.networks.devices import explained_memory, multiplies_bf16, resolve_device
+from draem.networks.devices import (
+    explained_memory,
+    full_precision,
+    multiplies_bf16,
+    resolve_device,
+)
 
 
 @pytest.fixture
@@ -88,6 +93,13 @@ def test_an_older_torch_that_cannot_tell_means_no_bf16(monkeypatch: pytest.Monke
 def test_a_lack_of_memory_is_explained(error: Exception) -> None:
     with pytest.raises(OutOfMemoryError, match="smaller batch"), explained_memory("smaller batch"):
         raise error
+
+
+def test_full_precision_ends_where_it_was_asked_for() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    with full_precision():
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_other_errors_pass_as_they_are() -> None:
