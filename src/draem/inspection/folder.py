@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -27,6 +28,8 @@ from draem.inspection.regions import Region
 
 _WAITING = 1
 """Images that may wait to be inspected or to have their pictures written; large ones are heavy."""
+RESULTS = "results.jsonl"
+_PICTURES = ("maps", "overlays")
 _REGION_COLOR = (255, 255, 255)
 _FAINT = 0.35
 
@@ -90,7 +93,7 @@ def inspect_files(
     """
     folder = make_folder(out)
     writer = _Writer(folder, inspector.region_of_interest, maps=maps, overlays=overlays)
-    results = folder / "results.jsonl"
+    results = folder / RESULTS
     failures: list[tuple[Path, str]] = []
     anomalous = review = 0
     try:
@@ -177,8 +180,8 @@ class _Writer:
     def __init__(
         self, folder: Path, inside: NDArray[np.bool_] | None, *, maps: bool, overlays: bool
     ) -> None:
-        self._maps = make_folder(folder / "maps") if maps else None
-        self._overlays = make_folder(folder / "overlays") if overlays else None
+        self._maps = make_folder(folder / _PICTURES[0]) if maps else None
+        self._overlays = make_folder(folder / _PICTURES[1]) if overlays else None
         self._inside = inside
 
     def write(self, read: _Read) -> dict[str, object]:
@@ -198,9 +201,15 @@ class _Writer:
 
 
 def without_results(paths: Sequence[Path], out: str | Path) -> tuple[Path, ...]:
-    """Leave out the maps and overlays that an earlier inspection wrote to `out`."""
-    ours = {(Path(out) / name).resolve() for name in ("maps", "overlays")}
-    return tuple(path for path in paths if path.parent.resolve() not in ours)
+    """Leave out the maps and overlays that an inspection wrote, to `out` or anywhere else."""
+
+    @cache
+    def written(folder: Path) -> bool:
+        beside = folder.parent
+        earlier = beside == Path(out).resolve() or (beside / RESULTS).is_file()
+        return folder.name in _PICTURES and earlier
+
+    return tuple(path for path in paths if not written(path.parent.resolve()))
 
 
 def result_line(found: Inspection) -> dict[str, object]:

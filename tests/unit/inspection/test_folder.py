@@ -13,7 +13,7 @@ from PIL import Image
 
 from draem.errors import OutputError
 from draem.imaging.decode import decode_image
-from draem.inspection.folder import Summary, draw_overlay, inspect_files
+from draem.inspection.folder import Summary, draw_overlay, inspect_files, without_results
 from draem.inspection.inspector import Inspector
 from draem.inspection.loading import load
 
@@ -208,6 +208,19 @@ def test_images_for_review_are_counted(
     decisions = [line.get("decision") for line in lines_of(summary)]
     assert decisions == ["pass", "review", "pass", "reject", "pass", None]
     assert (summary.passed, summary.review, summary.anomalous) == (3, 1, 1)
+
+
+def test_pictures_of_earlier_inspections_are_not_taken_for_images(
+    red_inspector: Callable[..., Inspector], save_image: Save, tmp_path: Path
+) -> None:
+    path = save_image(tmp_path / "part.png", part(255))
+    kept = save_image(tmp_path / "maps/part.png", part(0))
+    for name in ("first", "second"):
+        inspect_files(red_inspector(), [path], tmp_path / name)
+
+    for out in ("first", "third"):
+        found = without_results(sorted(tmp_path.rglob("*.png")), tmp_path / out)
+        assert found == (kept, path)
 
 
 def test_no_images_give_an_empty_file_and_earlier_lines_go(
