@@ -97,6 +97,7 @@ class Inspector:
         self.card = card
         self.min_area = min_area
         self.region_of_interest = _interest(card, region_of_interest)
+        self._asked_region = region_of_interest
         self._runtime = runtime
 
     @property
@@ -140,7 +141,7 @@ class Inspector:
             card,
             self._runtime,
             min_area=self.min_area,
-            region_of_interest=self.region_of_interest,
+            region_of_interest=self._asked_region,
         )
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -181,8 +182,17 @@ class Inspector:
             images: (batch, network height, network width, 3) uint8 RGB.
 
         Raises:
-            InputError: The model gives scores that are not finite, which no threshold would catch.
+            InputError: The array is no batch of such images, or the model gives scores that are
+                not finite, which no threshold would catch.
         """
+        expected = (*self.card.image_size, 3)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
+            raise InputError(
+                "the network takes no such batch",
+                expected=f"uint8, (batch, {', '.join(map(str, expected))})",
+                found=f"{images.dtype}, {images.shape}",
+                hint="Use `inspect` for images of any size, or `prepare` to bring them to this one",
+            )
         output = self._run_everywhere(images)
         return limit_output(output, self.region_of_interest, self.card.smoothing)
 
@@ -303,13 +313,13 @@ def _interest(card: ModelCard, asked: Interest | None) -> NDArray[np.bool_] | No
     inside = np.ones(card.image_size if card.tiling is None else _WHOLE_IMAGE, bool)
     if card.region_of_interest is not None:
         own = decode_interest(card.region_of_interest)
-        if own.shape != inside.shape:
+        if own.shape != card.image_size:
             raise ModelFileError(
                 "the model's region of interest has another size than its images",
-                expected=str(inside.shape),
+                expected=str(card.image_size),
                 found=str(own.shape),
             )
-        inside &= own
+        inside &= fit_interest(own, inside.shape)
     if asked is not None:
         inside &= fit_interest(asked, inside.shape)
     if not inside.any():

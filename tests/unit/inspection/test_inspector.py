@@ -264,6 +264,32 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["missing.safetensors", "missing.onxx", "missing.mnn"])
+def test_a_mistyped_name_asks_for_no_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for library in ("torch", "safetensors", "MNN"):
+        monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ModelFileError, match="there is no such model"):
+        load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        np.zeros((1, 64, 64, 3), np.float32),
+        np.zeros((1, 64, 96, 3), np.uint8),
+        np.zeros((64, 64, 3), np.uint8),
+        np.zeros((1, 3, 64, 64), np.uint8),
+    ],
+)
+def test_what_is_no_batch_of_the_networks_size_is_refused(
+    red_inspector: Callable[..., Inspector], batch: NDArray[np.uint8]
+) -> None:
+    with pytest.raises(InputError, match=r"uint8, \(batch, 64, 64, 3\).*Found"):
+        red_inspector().run(batch)
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "cpu0"])
 def test_an_unknown_device_is_refused_with_those_there_are(tiny_model: Path, device: str) -> None:
     with pytest.raises(InputError, match=f"no device `{device}`.*one of auto, cpu"):

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from draem.errors import InputError
+from draem.imaging.interest import encode_interest
 from draem.inspection import tiling
 from draem.inspection.inspector import Inspector
 from draem.inspection.loading import load
@@ -264,6 +265,32 @@ def test_a_region_of_interest_is_that_of_the_whole_image(red_inspector: Make) ->
     assert not found.anomaly_map[:, 101:].any()
     np.testing.assert_array_equal(found.anomaly_map[:, :99], everywhere.anomaly_map[:, :99])
     assert inspector.min_area == 4
+
+
+def test_the_models_own_region_of_interest_holds_for_tiles_too(red_inspector: Make) -> None:
+    whole = red_inspector()
+    inside = np.zeros((64, 64), bool)
+    inside[:, :32] = True
+    card = whole.card.model_copy(update={"region_of_interest": encode_interest(inside)})
+    tiled = Inspector(card, Recorder()).with_tiles(64)
+    image = np.zeros((200, 160, 3), np.uint8)
+    image[50:90, 20:60, 0] = 200
+    image[50:90, 100:140, 0] = 250
+
+    found = tiled.inspect(image)
+
+    assert [region.box for region in found.regions] == [(20, 50, 40, 40)]
+    assert not found.anomaly_map[:, 80:].any()
+
+
+def test_a_mask_keeps_its_detail_when_tiles_are_asked_for(red_inspector: Make) -> None:
+    whole = red_inspector()
+    strip = np.zeros((1024, 1024), bool)
+    strip[480:520] = True
+    tiled = Inspector(whole.card, Recorder(), region_of_interest=strip).with_tiles(64)
+
+    assert tiled.region_of_interest is not None
+    assert np.array_equal(tiled.region_of_interest, strip)
 
 
 def test_a_tiled_model_does_so_by_itself(
