@@ -35,6 +35,9 @@ def command(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the model; one a core by default.")
+    ] = None,
 ) -> None:
     """Set a model's thresholds from images of good parts, with a guarantee."""
     from draem.inspection.calibrate_model import calibrate_model
@@ -48,6 +51,7 @@ def command(
             review_rate=review_rate,
             pixel_false_positive_rate=pixel_false_positive_rate,
             device=device,
+            threads=threads,
             progress=progress,
         )
     for path, reason in result.failures:

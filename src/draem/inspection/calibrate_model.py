@@ -40,6 +40,7 @@ def calibrate_model(
     review_rate: float | None = None,
     pixel_false_positive_rate: float | None = None,
     device: str = "auto",
+    threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CalibrationResult:
     """Find a model's thresholds from good images and store them in its file.
@@ -58,11 +59,13 @@ def calibrate_model(
             will have more than this share of their map's pixels at or above a pixel threshold,
             which marks regions then; in [0, 1).
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        threads: How many CPU threads the model may use; see `load`.
         progress: Called with (images done, images in all); twice over where the images must
             first be told from those that the model was trained on.
 
     Raises:
-        InputError: A rate is out of range or smaller than so many images support.
+        InputError: A rate is out of range or smaller than so many images support, or the number
+            of threads is not positive.
         DatasetError: The images cannot be found, none can be read, or the model was trained on
             them.
         ModelFileError: The model file is not one of draem's.
@@ -72,7 +75,7 @@ def calibrate_model(
     named = [good_images] if isinstance(good_images, str | Path) else list(good_images)
     paths = gather_good_images(named)
     check_supported(len(paths), false_reject_rate)
-    inspector = load(model, device=device)
+    inspector = load(model, device=device, threads=threads)
     _refuse_training_images(inspector.card, paths, progress)
     scores, levels, failures = _measure(inspector, paths, pixel_false_positive_rate, progress)
     if not scores:
