@@ -443,6 +443,20 @@ def test_the_model_gets_as_many_threads_as_the_user_says(
     assert torch.get_num_threads() == 2
 
 
+def test_calibrate_names_copies(
+    draem_cli: Cli, trained_run: Path, more_good: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    shutil.copy(more_good / "00.png", more_good / "again.png")
+    outcome = draem_cli("calibrate", run, more_good, "--false-reject-rate", 0.05)
+    assert outcome.status == 0, outcome.err
+    assert (
+        "warning: 1 file is a copy of another and does not count: "
+        f"{more_good / 'again.png'} (of {more_good / '00.png'})"
+    ) in outcome.err
+    assert "(19 calibration images)" in outcome.out
+
+
 def test_train_on_any_folder_with_own_textures(
     draem_cli: Cli, shared_category: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:

@@ -40,7 +40,7 @@ def command(
     ] = None,
 ) -> None:
     """Set a model's thresholds from images of good parts, with a guarantee."""
-    from draem.inspection.calibrate_model import calibrate_model
+    from draem.inspection.calibrate_model import calibrate_model, told_copies
     from draem.inspection.calibration import guarantees, remarks
 
     with bar(stderr_console(), "Calibrating") as progress:
@@ -56,6 +56,8 @@ def command(
         )
     for path, reason in result.failures:
         typer.echo(f"warning: {path}: {reason}; it took no part", err=True)
+    if result.copies:
+        typer.echo(f"warning: {told_copies(result.copies)}", err=True)
     found = result.calibration
     for line in (
         *(f"{name} {words}" for name, words in guarantees(found).items()),
