@@ -15,8 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,6 +26,7 @@ from draem.exporting.export import Format, comparison_images
 from draem.modelfile import Calibration, ModelCard, write_model
 from draem.networks.model import build_draem
 from machine import RESULTS, machine, write_result
+from turns import Turn, in_turn, timed
 
 SIDE = 256
 MODELS: dict[str, tuple[int, int, str, int]] = {
@@ -36,7 +36,6 @@ MODELS: dict[str, tuple[int, int, str, int]] = {
 GFLOP = {"full": 396.0, "compact": 2.0}
 PEERS = {"anomalib": "anomalib_draem.py", "upstream": "upstream_draem.py"}
 Row = dict[str, Any]
-Turn = Callable[[], float]
 
 
 def main() -> None:
@@ -64,10 +63,10 @@ def _measure(model: str, threads: int, rounds: int, peers: list[tuple[str, str]]
             scores = inspector.run(images).anomaly_scores
             expected = scores if expected is None else expected
             differences[name] = float(np.abs(scores - expected).max())
-            turns[name] = _turn(inspector, images[:1])
+            turns[name] = timed(partial(inspector.run, images[:1]))
         with_peers = [_Peer(name, place, threads) for name, place in peers]
         turns |= {peer.name: peer.turn for peer in with_peers}
-        seconds = _in_turn(turns, rounds)
+        seconds = in_turn(turns, rounds)
         for peer in with_peers:
             peer.stop()
     return [
@@ -107,15 +106,6 @@ def _files(path: Path) -> list[tuple[str, Path]]:
     return [("torch", path), *exported]
 
 
-def _turn(inspector: draem.Inspector, image: np.ndarray) -> Turn:
-    def take() -> float:
-        started = time.perf_counter()
-        inspector.run(image)
-        return time.perf_counter() - started
-
-    return take
-
-
 class _Peer:
     """A peer in a process of its own, which times itself when asked."""
 
@@ -143,18 +133,6 @@ class _Peer:
 
     def stop(self) -> None:
         self._process.communicate()
-
-
-def _in_turn(turns: dict[str, Turn], rounds: int) -> dict[str, list[float]]:
-    for take in turns.values():
-        take()
-    taken: dict[str, list[float]] = {name: [] for name in turns}
-    for _ in range(rounds):
-        for name, take in turns.items():
-            # The pools of the runtime before keep spinning for a moment.
-            time.sleep(0.05)
-            taken[name].append(take())
-    return taken
 
 
 def _print(model: str, rows: list[Row]) -> None:
