@@ -42,16 +42,20 @@ def main() -> None:
     """Measure, print, write and draw."""
     arguments = _arguments()
     rows: list[Row] = []
+    versions: dict[str, str] = {}
     for model in arguments.models:
-        peers = arguments.peer if model == "full" else []
+        peers = [_Peer(*each, arguments.threads) for each in arguments.peer if model == "full"]
+        versions |= {peer.name: peer.versions for peer in peers}
         rows += _measure(model, arguments.threads, arguments.rounds, peers)
+        for peer in peers:
+            peer.stop()
         _print(rows[-1]["model"], [row for row in rows if row["model"] == model])
-    facts = machine() | {"threads": arguments.threads}
+    facts = machine() | {"threads": arguments.threads, "peers": versions}
     write_result("inference", {"benchmark": "inference", "machine": facts, "rows": rows})
     print(_plot(rows))
 
 
-def _measure(model: str, threads: int, rounds: int, peers: list[tuple[str, str]]) -> list[Row]:
+def _measure(model: str, threads: int, rounds: int, peers: list[_Peer]) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         path = write_network(model, Path(folder))
         images = comparison_images((SIDE, SIDE))
@@ -64,11 +68,8 @@ def _measure(model: str, threads: int, rounds: int, peers: list[tuple[str, str]]
             expected = scores if expected is None else expected
             differences[name] = float(np.abs(scores - expected).max())
             turns[name] = timed(partial(inspector.run, images[:1]))
-        with_peers = [_Peer(name, place, threads) for name, place in peers]
-        turns |= {peer.name: peer.turn for peer in with_peers}
+        turns |= {peer.name: peer.turn for peer in peers}
         seconds = in_turn(turns, rounds)
-        for peer in with_peers:
-            peer.stop()
     return [
         {
             "model": model,
@@ -121,7 +122,8 @@ class _Peer:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
-        if self._process.stdout.readline().strip() != "ready":
+        word, _, self.versions = self._process.stdout.readline().strip().partition(" ")
+        if word != "ready":
             raise SystemExit(f"the peer {name} did not start: {' '.join(map(str, command))}")
 
     def turn(self) -> float:
