@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -23,6 +21,7 @@ from draem.imaging.decode import decode_image
 from draem.simulation.textures import builtin_textures
 from inference import MODELS, write_network
 from machine import machine, write_result
+from turns import in_turn, timed
 
 
 def main() -> None:
@@ -45,7 +44,8 @@ def main() -> None:
             draem.inspect_files(inspector, paths, folder / "out")
 
         ways = {"inference alone": alone, "results.jsonl": lines, "maps and overlays": pictures}
-        taken = _in_turn(ways, arguments.rounds)
+        turns = {name: timed(way) for name, way in ways.items()}
+        taken = in_turn(turns, arguments.rounds)
     seconds = {name: statistics.median(each) / len(paths) for name, each in taken.items()}
     rows = [
         {
@@ -79,17 +79,6 @@ def _photographs(folder: Path, side: int, count: int) -> list[Path]:
     for number, path in enumerate(paths):
         Image.fromarray(textures[number % len(textures)]).save(path, quality=92)
     return paths
-
-
-def _in_turn(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            if number:  # the first round warms up
-                taken[name].append(time.perf_counter() - started)
-    return taken
 
 
 def _arguments() -> argparse.Namespace:

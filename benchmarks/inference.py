@@ -15,8 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,6 +26,7 @@ from draem.exporting.export import Format, comparison_images
 from draem.modelfile import Calibration, ModelCard, write_model
 from draem.networks.model import build_draem
 from machine import RESULTS, machine, write_result
+from turns import Turn, in_turn, timed
 
 SIDE = 256
 MODELS: dict[str, tuple[int, int, str, int]] = {
@@ -36,23 +36,26 @@ MODELS: dict[str, tuple[int, int, str, int]] = {
 GFLOP = {"full": 396.0, "compact": 2.0}
 PEERS = {"anomalib": "anomalib_draem.py", "upstream": "upstream_draem.py"}
 Row = dict[str, Any]
-Turn = Callable[[], float]
 
 
 def main() -> None:
     """Measure, print, write and draw."""
     arguments = _arguments()
     rows: list[Row] = []
+    versions: dict[str, str] = {}
     for model in arguments.models:
-        peers = arguments.peer if model == "full" else []
+        peers = [_Peer(*each, arguments.threads) for each in arguments.peer if model == "full"]
+        versions |= {peer.name: peer.versions for peer in peers}
         rows += _measure(model, arguments.threads, arguments.rounds, peers)
+        for peer in peers:
+            peer.stop()
         _print(rows[-1]["model"], [row for row in rows if row["model"] == model])
-    facts = machine() | {"threads": arguments.threads}
+    facts = machine() | {"threads": arguments.threads, "peers": versions}
     write_result("inference", {"benchmark": "inference", "machine": facts, "rows": rows})
     print(_plot(rows))
 
 
-def _measure(model: str, threads: int, rounds: int, peers: list[tuple[str, str]]) -> list[Row]:
+def _measure(model: str, threads: int, rounds: int, peers: list[_Peer]) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         path = write_network(model, Path(folder))
         images = comparison_images((SIDE, SIDE))
@@ -64,12 +67,9 @@ def _measure(model: str, threads: int, rounds: int, peers: list[tuple[str, str]]
             scores = inspector.run(images).anomaly_scores
             expected = scores if expected is None else expected
             differences[name] = float(np.abs(scores - expected).max())
-            turns[name] = _turn(inspector, images[:1])
-        with_peers = [_Peer(name, place, threads) for name, place in peers]
-        turns |= {peer.name: peer.turn for peer in with_peers}
-        seconds = _in_turn(turns, rounds)
-        for peer in with_peers:
-            peer.stop()
+            turns[name] = timed(partial(inspector.run, images[:1]))
+        turns |= {peer.name: peer.turn for peer in peers}
+        seconds = in_turn(turns, rounds)
     return [
         {
             "model": model,
@@ -107,15 +107,6 @@ def _files(path: Path) -> list[tuple[str, Path]]:
     return [("torch", path), *exported]
 
 
-def _turn(inspector: draem.Inspector, image: np.ndarray) -> Turn:
-    def take() -> float:
-        started = time.perf_counter()
-        inspector.run(image)
-        return time.perf_counter() - started
-
-    return take
-
-
 class _Peer:
     """A peer in a process of its own, which times itself when asked."""
 
@@ -131,7 +122,8 @@ class _Peer:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
-        if self._process.stdout.readline().strip() != "ready":
+        word, _, self.versions = self._process.stdout.readline().strip().partition(" ")
+        if word != "ready":
             raise SystemExit(f"the peer {name} did not start: {' '.join(map(str, command))}")
 
     def turn(self) -> float:
@@ -143,18 +135,6 @@ class _Peer:
 
     def stop(self) -> None:
         self._process.communicate()
-
-
-def _in_turn(turns: dict[str, Turn], rounds: int) -> dict[str, list[float]]:
-    for take in turns.values():
-        take()
-    taken: dict[str, list[float]] = {name: [] for name in turns}
-    for _ in range(rounds):
-        for name, take in turns.items():
-            # The pools of the runtime before keep spinning for a moment.
-            time.sleep(0.05)
-            taken[name].append(take())
-    return taken
 
 
 def _print(model: str, rows: list[Row]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from draem.embedded import read_embedded, write_embedded
 from draem.imaging.decode import decode_image
 from draem.inspection.runtime import IMAGES
 from machine import machine, write_result
+from turns import in_turn, timed
 
 COLUMNS = ("image_auroc", "pixel_auroc", "pixel_ap")
 _ROUNDS = 15
@@ -55,7 +56,7 @@ def _measure(run: Path, category: Path, images: int, threads: int) -> list[dict[
         quantised = _quantised(single, category, images, folder)
         files = {"onnx fp32": single, "onnx int8": quantised}
         inspectors = {name: draem.load(path, threads=threads) for name, path in files.items()}
-        milliseconds = _in_turn(inspectors, category)
+        milliseconds = _milliseconds(inspectors, category)
         return [
             {
                 "category": category.name,
@@ -108,15 +109,11 @@ def _quantised(single: Path, category: Path, images: int, folder: Path) -> Path:
     return made
 
 
-def _in_turn(inspectors: dict[str, draem.Inspector], category: Path) -> dict[str, float]:
+def _milliseconds(inspectors: dict[str, draem.Inspector], category: Path) -> dict[str, float]:
     first = next(iter(inspectors.values()))
     image = first.prepare(decode_image(read_normal_images(category)[0]))[None]
-    taken: dict[str, list[float]] = {name: [] for name in inspectors}
-    for _ in range(_ROUNDS):
-        for name, inspector in inspectors.items():
-            started = time.perf_counter()
-            inspector.run(image)
-            taken[name].append(time.perf_counter() - started)
+    turns = {name: timed(partial(each.run, image)) for name, each in inspectors.items()}
+    taken = in_turn(turns, _ROUNDS)
     return {name: 1000 * statistics.median(each) for name, each in taken.items()}
 
 

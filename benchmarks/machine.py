@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -9,17 +10,22 @@ from importlib import metadata
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
+_LIBRARIES = (
+    *("draem", "torch", "lightning", "numpy", "opencv-python-headless"),
+    *("onnxruntime", "openvino", "MNN"),
+)
 
 
 def machine(device: str = "cpu") -> dict[str, object]:
-    """Processor, cores, GPU where one was used, and the versions that matter."""
+    """Processor, cores, GPU where one was used, and the versions of the libraries installed."""
     facts: dict[str, object] = {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
     }
-    for name in ("draem", "torch", "lightning", "numpy", "opencv-python-headless"):
-        facts[name] = metadata.version(name)
+    for name in _LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            facts[name] = metadata.version(name)
     if device != "cpu":
         import torch
 

@@ -60,6 +60,18 @@ Inspection inspect(Ort::Session& session, Image& image) {
   return {*found[1].GetTensorData<float>(), {map, map + image.height * image.width}};
 }
 
+// Both are left to draem; without them, map and score would be others.
+void refuse_tiles_and_regions(Ort::Session& session) {
+  Ort::AllocatorWithDefaultOptions allocator;
+  const auto text = session.GetModelMetadata().LookupCustomMetadataMapAllocated("draem", allocator);
+  const std::string card = text ? text.get() : "";
+  for (const char* found : {"\"tiling\":{", "\"region_of_interest\":\""}) {
+    if (card.find(found) != std::string::npos) {
+      throw std::runtime_error("the model has tiles or a region of interest; use draem");
+    }
+  }
+}
+
 int main(int count, char** arguments) try {
   if (count != 4) {
     std::cerr << "usage: inspect MODEL.onnx IMAGE.ppm THRESHOLD\n";
@@ -69,6 +81,7 @@ int main(int count, char** arguments) try {
   Ort::SessionOptions options;
   options.SetIntraOpNumThreads(2);
   Ort::Session session(env, arguments[1], options);  // load once, inspect many
+  refuse_tiles_and_regions(session);
 
   Image image = read_ppm(arguments[2]);
   const Inspection found = inspect(session, image);

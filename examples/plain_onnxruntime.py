@@ -15,10 +15,15 @@ session = onnxruntime.InferenceSession(model)
 card = json.loads(session.get_modelmeta().custom_metadata_map["draem"])
 height, width = card["image_size"]
 
+for outside in ("tiling", "region_of_interest"):
+    if card.get(outside):
+        sys.exit(f"{model}: this model has a {outside}, which is not in its graph; use draem")
+
 image = cv2.cvtColor(cv2.imread(picture), cv2.COLOR_BGR2RGB)
-shrinks = image.shape[0] >= height and image.shape[1] >= width
-how = cv2.INTER_AREA if shrinks and card["interpolation"] == "area" else cv2.INTER_LINEAR
-image = cv2.resize(image, (width, height), interpolation=how)
+if card["interpolation"] == "area":  # for the sides that shrink; those that grow come after
+    smaller = min(image.shape[1], width), min(image.shape[0], height)
+    image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 images = image[None]  # (1, height, width, 3) uint8, RGB; more at a time will do
 
 anomaly_map, anomaly_score = session.run(["anomaly_map", "anomaly_score"], {"images": images})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,6 +156,17 @@ def tiny_category(save_image: Callable[[Path, NDArray[np.uint8]], Path], tmp_pat
         save_image(path, pixels)
         save_image(root / "ground_truth" / path.parent.name / f"{path.stem}_mask.png", mask)
     return root
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Gives torch one thread to begin with, and afterwards as many as it had."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,13 @@
 """Times anomalib's Draem; run by the interpreter of an environment that holds anomalib.
 
-Prints `ready`, then the seconds of one inference for every line that it reads.
+Prints `ready` and the versions, then the seconds of one inference for every line that it reads.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from importlib import metadata
 
 import torch
 from anomalib.models.image.draem.torch_model import DraemModel
@@ -21,7 +22,8 @@ def main() -> None:
     image = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         model(image)
-        print("ready", flush=True)
+        versions = (f"{name} {metadata.version(name)}" for name in ("anomalib", "torch"))
+        print("ready", ", ".join(versions), flush=True)
         for _ in sys.stdin:
             started = time.perf_counter()
             model(image)

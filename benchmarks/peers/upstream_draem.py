@@ -1,13 +1,15 @@
 """Times the published DRAEM; takes a checkout of its repository.
 
-Prints `ready`, then the seconds of one inference, with the published smoothing and maximum, for
-every line that it reads.
+Prints `ready` and the versions, a hash of the networks' file among them, then the seconds of one
+inference, with the published smoothing and maximum, for every line that it reads.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -32,11 +34,16 @@ def main() -> None:
 
     with torch.inference_mode():
         inspect()
-        print("ready", flush=True)
+        print(f"ready model_unet.py {_digest()}, torch {torch.__version__}", flush=True)
         for _ in sys.stdin:
             started = time.perf_counter()
             inspect()
             print(time.perf_counter() - started, flush=True)
+
+
+def _digest() -> str:
+    """The first digits of the SHA-256 of what was measured, which has no version of its own."""
+    return hashlib.sha256((Path(sys.argv[2]) / "model_unet.py").read_bytes()).hexdigest()[:12]
 
 
 if __name__ == "__main__":

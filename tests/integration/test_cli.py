@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from draem.modelfile import read_card
 
@@ -411,6 +412,49 @@ def test_calibrate_sets_thresholds_that_every_command_uses(
     for name in ("false_reject_rate", "miss_rate", "normal_review_rate", "anomalous_review_rate"):
         assert printed[name] == f"{100 * document[name]:.1f}"
     assert "would go to review" in (tmp_path / "report/report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("inspect", "run", "good", "--out", "out"),
+        ("evaluate", "run", "category", "--out", "out"),
+        ("calibrate", "run", "good", "--false-reject-rate", "0.5"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_model_gets_as_many_threads_as_the_user_says(
+    draem_cli: Cli,
+    trained_run: Path,
+    shared_category: Path,
+    more_good: Path,
+    tmp_path: Path,
+    one_thread: None,
+    command: tuple[str, ...],
+) -> None:
+    places = {
+        "run": shutil.copytree(trained_run, tmp_path / "run"),
+        "good": more_good,
+        "category": shared_category,
+        "out": tmp_path / "out",
+    }
+    outcome = draem_cli(*(places.get(word, word) for word in command), "--threads", 2)
+    assert outcome.status == 0, outcome.err
+    assert torch.get_num_threads() == 2
+
+
+def test_calibrate_names_copies(
+    draem_cli: Cli, trained_run: Path, more_good: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    shutil.copy(more_good / "00.png", more_good / "again.png")
+    outcome = draem_cli("calibrate", run, more_good, "--false-reject-rate", 0.05)
+    assert outcome.status == 0, outcome.err
+    assert (
+        "warning: 1 file is a copy of another and does not count: "
+        f"{more_good / 'again.png'} (of {more_good / '00.png'})"
+    ) in outcome.err
+    assert "(19 calibration images)" in outcome.out
 
 
 def test_train_on_any_folder_with_own_textures(

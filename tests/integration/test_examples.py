@@ -10,12 +10,21 @@ import numpy as np
 import pytest
 
 import draem
+from draem.imaging.interest import encode_interest
+from draem.modelfile import Tiling
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "plain_onnxruntime.py"
 
 
+def run_example(model: Path, picture: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, EXAMPLE, model, picture], capture_output=True, text=True, check=False
+    )
+
+
 @pytest.mark.parametrize(
-    ("size", "threshold"), [((64, 64), 0.0), ((150, 90), 1.1), ((40, 50), 0.0)]
+    ("size", "threshold"),
+    [((64, 64), 0.0), ((150, 90), 1.1), ((40, 50), 0.0), ((150, 40), 0.0), ((30, 200), 1.1)],
 )
 def test_plain_onnxruntime_gives_draems_score(
     write_tiny_model: Callable[..., Any],
@@ -31,11 +40,32 @@ def test_plain_onnxruntime_gives_draems_score(
     pixels = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
     picture = save_image(tmp_path / "a.png", pixels)
 
-    ended = subprocess.run(
-        [sys.executable, EXAMPLE, model, picture], capture_output=True, text=True, check=False
-    )
+    ended = run_example(model, picture)
 
     found = draem.load(model).inspect(pixels)
     expected = f"score {found.anomaly_score:.4f}"
     assert ended.stdout.startswith(expected), ended.stderr
     assert ended.stdout.endswith("anomalous\n" if threshold == 0 else "normal\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tiling", Tiling(overlap=8)),
+        ("region_of_interest", encode_interest(np.eye(64, dtype=bool))),
+    ],
+)
+def test_plain_onnxruntime_refuses_what_draem_does_outside_the_file(
+    write_tiny_model: Callable[..., Any],
+    save_image: Callable[..., Path],
+    tmp_path: Path,
+    name: str,
+    value: object,
+) -> None:
+    write_tiny_model(tmp_path / "m.safetensors", shape="compact", **{name: value})
+    model = draem.export(tmp_path / "m.safetensors").path
+    picture = save_image(tmp_path / "a.png", np.zeros((64, 64, 3), np.uint8))
+    ended = run_example(model, picture)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert f"this model has a {name}" in ended.stderr

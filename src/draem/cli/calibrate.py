@@ -35,9 +35,12 @@ def command(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the model; one a core by default.")
+    ] = None,
 ) -> None:
     """Set a model's thresholds from images of good parts, with a guarantee."""
-    from draem.inspection.calibrate_model import calibrate_model
+    from draem.inspection.calibrate_model import calibrate_model, told_copies
     from draem.inspection.calibration import guarantees, remarks
 
     with bar(stderr_console(), "Calibrating") as progress:
@@ -48,10 +51,13 @@ def command(
             review_rate=review_rate,
             pixel_false_positive_rate=pixel_false_positive_rate,
             device=device,
+            threads=threads,
             progress=progress,
         )
     for path, reason in result.failures:
         typer.echo(f"warning: {path}: {reason}; it took no part", err=True)
+    if result.copies:
+        typer.echo(f"warning: {told_copies(result.copies)}", err=True)
     found = result.calibration
     for line in (
         *(f"{name} {words}" for name, words in guarantees(found).items()),

@@ -19,6 +19,9 @@ def command(
         typer.Option(help="Which mask pixels count: 128 and more of 255, or only 255."),
     ] = "half",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the model; one a core by default.")
+    ] = None,
 ) -> None:
     """Measure a model on labelled test images and write a report."""
     from draem.evaluation.evaluate import evaluate
@@ -26,7 +29,7 @@ def command(
     from draem.inspection.loading import load
 
     console = stderr_console()
-    inspector = load(model, device=device)
+    inspector = load(model, device=device, threads=threads)
     make_folder(out)
     with bar(console, "Evaluating") as progress:
         evaluation = evaluate(inspector, data, mask_rule=mask_rule, progress=progress)

@@ -33,6 +33,7 @@ def evaluate(
     *,
     mask_rule: MaskRule = "half",
     device: str = "auto",
+    threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure a model on the test set of a category in MVTec layout.
@@ -48,6 +49,7 @@ def evaluate(
         mask_rule: `half` counts a mask pixel of 128 and more of 255 as anomalous; `upstream` only
             255, as the published evaluation does.
         device: Where to run, when `model` is a path.
+        threads: How many CPU threads it may use, when `model` is a path; see `load`.
         progress: Called with (images done, images in all).
 
     Raises:
@@ -61,7 +63,9 @@ def evaluate(
         )
     data = Path(data)
     samples = read_test_samples(data)
-    inspector = model if isinstance(model, Inspector) else load(model, device=device)
+    inspector = (
+        model if isinstance(model, Inspector) else load(model, device=device, threads=threads)
+    )
     tally = _Tally()
     problems: list[ImageError] = []
     for done, sample in enumerate(samples, 1):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from draem.datasets.decoded import decode_images, decode_tiles, fingerprint
 from draem.datasets.held_out import split_held_out
 from draem.datasets.layout import gather_good_images
-from draem.errors import DatasetError, ImageError
+from draem.errors import DatasetError, ImageError, InputError
 from draem.imaging.decode import decode_image
 from draem.inspection.calibration import calibrate, check_rates, check_supported, pixel_level
 from draem.inspection.inspector import Inspector
 from draem.inspection.loading import load, model_path
 from draem.modelfile import Calibration, ModelCard, write_card
+
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +27,14 @@ class CalibrationResult:
         model: The model file, which holds it now.
         calibration: The thresholds and what they promise.
         failures: Files that could not be read and took no part, each with the reason.
+        copies: Files that show the very picture of an earlier one and took no part, each with that
+            one: the guarantee needs pictures of different parts.
     """
 
     model: Path
     calibration: Calibration
     failures: tuple[tuple[Path, str], ...]
+    copies: tuple[tuple[Path, Path], ...] = ()
 
 
 def calibrate_model(
@@ -40,12 +45,14 @@ def calibrate_model(
     review_rate: float | None = None,
     pixel_false_positive_rate: float | None = None,
     device: str = "auto",
+    threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CalibrationResult:
     """Find a model's thresholds from good images and store them in its file.
 
     Of good parts like these, on average at most the share `false_reject_rate` will score at or
-    above the threshold. The calibration that the file held before is replaced as a whole.
+    above the threshold. The calibration that the file held before is replaced as a whole. Of files
+    whose decoded pictures are the same, pixel by pixel, one counts.
 
     Args:
         model: A model file or the folder of a run.
@@ -58,11 +65,13 @@ def calibrate_model(
             will have more than this share of their map's pixels at or above a pixel threshold,
             which marks regions then; in [0, 1).
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        threads: How many CPU threads the model may use; see `load`.
         progress: Called with (images done, images in all); twice over where the images must
             first be told from those that the model was trained on.
 
     Raises:
-        InputError: A rate is out of range or smaller than so many images support.
+        InputError: A rate is out of range or smaller than so many images support, or the number
+            of threads is not positive.
         DatasetError: The images cannot be found, none can be read, or the model was trained on
             them.
         ModelFileError: The model file is not one of draem's.
@@ -72,24 +81,49 @@ def calibrate_model(
     named = [good_images] if isinstance(good_images, str | Path) else list(good_images)
     paths = gather_good_images(named)
     check_supported(len(paths), false_reject_rate)
-    inspector = load(model, device=device)
+    inspector = load(model, device=device, threads=threads)
     _refuse_training_images(inspector.card, paths, progress)
-    scores, levels, failures = _measure(inspector, paths, pixel_false_positive_rate, progress)
-    if not scores:
+    measured = _measure(inspector, paths, pixel_false_positive_rate, progress)
+    failures, copies = tuple(measured.failures), tuple(measured.copies)
+    if not measured.scores:
         raise DatasetError(
             "none of the good images can be read", path=failures[0][0], found=failures[0][1]
         )
-    check_supported(len(scores), false_reject_rate)
+    _check_supported(len(measured.scores), false_reject_rate, copies)
     calibration = calibrate(
-        scores,
+        measured.scores,
         false_reject_rate,
         review_rate=review_rate,
-        pixel_levels=levels,
+        pixel_levels=None if pixel_false_positive_rate is None else measured.levels,
         pixel_false_positive_rate=pixel_false_positive_rate,
     )
     file = model_path(model)
     write_card(file, inspector.card.model_copy(update={"calibration": calibration}))
-    return CalibrationResult(file, calibration, tuple(failures))
+    return CalibrationResult(file, calibration, failures, copies)
+
+
+def told_copies(copies: Sequence[tuple[Path, Path]]) -> str:
+    """How many files are copies, and the first few of them.
+
+    Example:
+        >>> told_copies([(Path("b.png"), Path("a.png"))])
+        '1 file is a copy of another and does not count: b.png (of a.png)'
+    """
+    count = len(copies)
+    named = ", ".join(f"{path} (of {first})" for path, first in copies[:_NAMED])
+    more = f" and {count - _NAMED} more" if count > _NAMED else ""
+    files = "1 file is a copy" if count == 1 else f"{count} files are copies"
+    return f"{files} of another and {'does' if count == 1 else 'do'} not count: {named}{more}"
+
+
+@dataclass(slots=True)
+class _Measured:
+    """What was found of each picture; the levels only where they were asked for."""
+
+    scores: list[float] = field(default_factory=list)
+    levels: list[float] = field(default_factory=list)
+    failures: list[tuple[Path, str]] = field(default_factory=list)
+    copies: list[tuple[Path, Path]] = field(default_factory=list)
 
 
 def _measure(
@@ -97,23 +131,43 @@ def _measure(
     paths: Sequence[Path],
     pixel_false_positive_rate: float | None,
     progress: Callable[[int, int], None] | None,
-) -> tuple[list[float], list[float] | None, list[tuple[Path, str]]]:
-    """Scores, pixel levels where they are asked for, and the files that cannot be read."""
-    scores: list[float] = []
-    levels: list[float] | None = None if pixel_false_positive_rate is None else []
-    failures: list[tuple[Path, str]] = []
+) -> _Measured:
+    measured = _Measured()
+    seen: dict[str, Path] = {}
     for done, path in enumerate(paths, 1):
         try:
-            found = inspector.inspect(decode_image(path))
+            image = decode_image(path)
         except ImageError as error:
-            failures.append((path, error.problem))
+            measured.failures.append((path, error.problem))
         else:
-            scores.append(found.anomaly_score)
-            if levels is not None and pixel_false_positive_rate is not None:
-                levels.append(pixel_level(found.anomaly_map, pixel_false_positive_rate))
+            first = seen.setdefault(fingerprint(image), path)
+            if first is not path:
+                measured.copies.append((path, first))
+            else:
+                found = inspector.inspect(image)
+                measured.scores.append(found.anomaly_score)
+                if pixel_false_positive_rate is not None:
+                    level = pixel_level(found.anomaly_map, pixel_false_positive_rate)
+                    measured.levels.append(level)
         if progress:
             progress(done, len(paths))
-    return scores, levels, failures
+    return measured
+
+
+def _check_supported(
+    images: int, false_reject_rate: float, copies: Sequence[tuple[Path, Path]]
+) -> None:
+    try:
+        check_supported(images, false_reject_rate)
+    except InputError as error:
+        if not copies:
+            raise
+        raise InputError(
+            error.problem,
+            expected=error.expected,
+            found=f"{error.found}; {told_copies(copies)}",
+            hint=error.hint,
+        ) from None
 
 
 def _refuse_training_images(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from draem.errors import DatasetError, InputError, ModelFileError
 from draem.evaluation.evaluate import evaluate
@@ -326,6 +327,13 @@ def test_the_facts_are_the_cards(
         "training_images": 4,
         "training_fingerprint": "cd" * 8,
     }
+
+
+def test_the_model_gets_so_many_threads(
+    tiny_model: Path, tiny_category: Path, one_thread: None
+) -> None:
+    evaluate(tiny_model, tiny_category, device="cpu", threads=2)
+    assert torch.get_num_threads() == 2
 
 
 def test_a_missing_set_or_model_is_named(

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import torch
+from torch import Tensor, nn
 
 import draem
 from draem.errors import (
@@ -19,9 +21,12 @@ from draem.errors import (
 )
 from draem.exporting import export as exporting
 from draem.exporting import formats
-from draem.exporting.export import comparison_images, export, largest_difference
+from draem.exporting.export import comparison_images, export, largest_difference, largest_levels
+from draem.exporting.graph import WholeGraph
+from draem.imaging.interest import encode_interest
+from draem.inspection import torch_runtime
 from draem.inspection.runtime import RuntimeOutput
-from draem.modelfile import Calibration, read_card
+from draem.modelfile import Calibration, read_card, read_model, write_model
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +62,13 @@ def test_plain_onnx_runtime_finds_what_is_promised(model: Path, exported: Path) 
     np.testing.assert_allclose(scores, expected.anomaly_scores, atol=1e-5)
 
 
-def test_batch_normalisation_is_folded_away(exported: Path) -> None:
-    assert b"BatchNormalization" not in exported.read_bytes()
+def test_batch_normalisation_is_folded_before_the_exporter_sees_it(model: Path) -> None:
+    def normalisations(module: nn.Module) -> int:
+        return sum(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+
+    card, network = torch_runtime.read_network(model)
+    assert normalisations(network) > 0
+    assert normalisations(WholeGraph(network, card.smoothing)) == 0
 
 
 def test_the_difference_is_that_of_the_comparison(model: Path, tmp_path: Path) -> None:
@@ -104,33 +114,113 @@ def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
         export(tmp_path / "none.safetensors", "onnx", tmp_path / "m.onnx")
 
 
-@pytest.mark.parametrize("difference", [2e-4, float("nan")])
+def changed_graph(change: Callable[[list[Tensor]], None]) -> type[WholeGraph]:
+    """A graph that says something else than the model."""
+
+    class Changed(WholeGraph):
+        def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+            outputs = list(super().forward(images))
+            change(outputs)
+            return tuple(outputs)
+
+    return Changed
+
+
+def add(place: int, difference: float) -> Callable[[list[Tensor]], None]:
+    def change(outputs: list[Tensor]) -> None:
+        outputs[place] = outputs[place] + difference
+
+    return change
+
+
+def add_outside(outputs: list[Tensor]) -> None:
+    corner = torch.zeros(64, 64)
+    corner[0, 0] = 2e-4
+    outputs[0] = outputs[0] + corner
+
+
+INSIDE = np.zeros((64, 64), bool)
+INSIDE[16:48, 16:48] = True
+
+
+@pytest.mark.parametrize(
+    ("change", "interest"),
+    [
+        pytest.param(add(1, 2e-4), None, id="score"),
+        pytest.param(add(1, float("nan")), None, id="not a number"),
+        pytest.param(add(1, 2e-4), encode_interest(INSIDE), id="score of a region"),
+        pytest.param(add_outside, encode_interest(INSIDE), id="map outside a region"),
+    ],
+)
 def test_a_model_that_says_something_else_is_not_kept(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, difference: float
+    write_tiny_model: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[list[Tensor]], None],
+    interest: str | None,
 ) -> None:
-    real = exporting.load
-
-    def load(path: Path, **options: Any) -> Any:
-        made = real(path, **options)
-        if path.suffix == ".onnx":
-            run = made._runtime.run
-            monkeypatch.setattr(
-                made._runtime,
-                "run",
-                lambda images: run(images)._replace(
-                    anomaly_scores=run(images).anomaly_scores + np.float32(difference)
-                ),
-            )
-            monkeypatch.setattr(made, "run", made._runtime.run)
-        return made
-
-    monkeypatch.setattr(exporting, "load", load)
-    target = tmp_path / "m.onnx"
+    model = tmp_path / "m.safetensors"
+    write_tiny_model(model, shape="compact", region_of_interest=interest)
+    target = tmp_path / "out" / "m.onnx"
+    target.parent.mkdir()
     target.write_text("earlier")
+    monkeypatch.setattr(exporting, "WholeGraph", changed_graph(change))
     with pytest.raises(ExportError, match=r"says something else.*Found a difference of"):
         export(model, "onnx", target)
     assert target.read_text() == "earlier"
-    assert list(tmp_path.iterdir()) == [target]
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_model_with_a_region_gives_map_and_score_of_the_whole_image(
+    write_tiny_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_tiny_model(
+        tmp_path / "m.safetensors", shape="compact", region_of_interest=encode_interest(INSIDE)
+    )
+    made = export(tmp_path / "m.safetensors")
+    maps, _ = onnxruntime.InferenceSession(made.path).run(
+        None, {"images": comparison_images((64, 64))}
+    )
+    assert made.largest_difference < 1e-5
+    assert maps[:, ~INSIDE].max() > 0.01
+
+
+def test_a_reconstruction_that_is_something_else_is_not_kept(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two_levels(outputs: list[Tensor]) -> None:
+        outputs[2] = (outputs[2].int() + 2).clamp(max=255).to(torch.uint8)
+
+    monkeypatch.setattr(exporting, "WholeGraph", changed_graph(two_levels))
+    with pytest.raises(ExportError, match=r"within 1 level of 255.*and \d levels"):
+        export(model, "onnx", tmp_path / "m.onnx", reconstruction=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_is_not_finite_is_refused(
+    write_tiny_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    card = write_tiny_model(tmp_path / "m.safetensors", shape="compact")
+    _, state = read_model(tmp_path / "m.safetensors")
+    broken = {name: values * float("nan") for name, values in state.items()}
+    write_model(tmp_path / "m.safetensors", broken, card)
+    with pytest.raises(InputError, match=r"m\.safetensors: .*not finite.*train it again"):
+        export(tmp_path / "m.safetensors")
+
+
+def test_the_model_file_is_read_once(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    real = torch_runtime.read_model
+
+    def count(path: Path) -> Any:
+        read.append(path)
+        return real(path)
+
+    monkeypatch.setattr(torch_runtime, "read_model", count)
+    export(model, "onnx", tmp_path / "m.onnx")
+    assert read == [model]
 
 
 def test_mnn_is_made_again_more_exactly_where_the_fast_way_loses_too_much(
@@ -197,6 +287,17 @@ def test_the_largest_difference_is_that_of_any_pixel_or_score() -> None:
     assert largest_difference(base, RuntimeOutput(other, scores + 0.5, None)) == 0.5
     other[0, 0, 0] = np.nan
     assert largest_difference(base, RuntimeOutput(other, scores, None)) == float("inf")
+
+
+def test_the_largest_levels_are_those_of_any_value() -> None:
+    maps, scores = np.zeros((1, 2, 2), np.float32), np.zeros(1, np.float32)
+    pixels = np.full((1, 2, 2, 3), 200, np.uint8)
+    other = pixels.copy()
+    other[0, 1, 0, 2] = 255
+    other[0, 0, 0, 0] = 0
+    first, second = (RuntimeOutput(maps, scores, each) for each in (pixels, other))
+    assert largest_levels(first, first) == 0
+    assert largest_levels(first, second) == largest_levels(second, first) == 200
 
 
 def test_comparison_images_are_of_many_kinds() -> None:

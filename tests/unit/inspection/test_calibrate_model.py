@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from draem.datasets.decoded import decode_images, fingerprint
 from draem.datasets.held_out import split_held_out
@@ -104,6 +105,35 @@ def test_an_image_that_cannot_be_read_costs_only_itself(
     for path, _ in result.failures:
         path.unlink()
     assert calibrate_model(model, good, false_reject_rate=0.1).calibration == result.calibration
+
+
+def test_copies_count_once(model: Path, good: Path, tmp_path: Path) -> None:
+    alone = calibrate_model(model, good, false_reject_rate=0.1, pixel_false_positive_rate=0.01)
+    assert alone.copies == ()
+    other = good / "03 again.bmp"
+    Image.fromarray(decode_image(good / "03.png")).save(other)
+    shutil.copy(good / "05.png", tmp_path / "more.png")
+    result = calibrate_model(
+        model, [good, tmp_path / "more.png"], false_reject_rate=0.1, pixel_false_positive_rate=0.01
+    )
+    # Of the names in order, the one with a space is first.
+    assert result.copies == ((good / "03.png", other), (tmp_path / "more.png", good / "05.png"))
+    assert result.calibration == alone.calibration
+    assert result.calibration.images == 12
+
+
+def test_copies_support_no_rate(model: Path, good: Path) -> None:
+    for number in range(8):
+        shutil.copy(good / "00.png", good / f"copy {number}.png")
+    before = model.read_bytes()
+    with pytest.raises(InputError) as raised:
+        calibrate_model(model, good, false_reject_rate=0.05)
+    assert "12 good images cannot support a false-reject rate of 5%" in str(raised.value)
+    assert "8 files are copies of another and do not count" in str(raised.value)
+    assert f"copy 0.png (of {good / '00.png'})" in str(raised.value)
+    assert "copy 3.png" not in str(raised.value)
+    assert "and 5 more" in str(raised.value)
+    assert model.read_bytes() == before
 
 
 def test_a_rate_that_so_few_images_cannot_support_is_refused(
@@ -231,7 +261,7 @@ def test_other_images_are_not_taken_for_the_training_images(
     pixels = decode_image(good / "05.png").copy()
     pixels[::2] = 255 - pixels[::2]
     save_image(good / "05.png", pixels)
-    save_image(good / "04.png", pixels)
+    save_image(good / "04.png", 255 - pixels)
     assert calibrate_model(path, good, false_reject_rate=0.1).calibration.images == 12
     (good / "06.png").write_bytes(b"")
     assert calibrate_model(path, good, false_reject_rate=0.1).calibration.images == 11

@@ -13,10 +13,15 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 
 import draem
 from draem.embedded import read_embedded, write_embedded
 from draem.errors import InputError, MissingDependencyError, ModelFileError
+from draem.inspection.mnn_runtime import silenced
+
+with silenced():
+    import MNN
 
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "mnn": ".mnn"}
 LIBRARIES = {"onnx": "onnxruntime", "openvino": "openvino", "mnn": "MNN"}
@@ -41,11 +46,36 @@ def some_images(count: int) -> Any:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_any_number_of_threads_gives_the_same(exported: Path, threads: int) -> None:
-    images = some_images(2)
-    found = draem.load(exported, threads=threads).run(images)
-    expected = draem.load(exported).run(images)
+def test_each_runtime_is_told_its_threads_and_gives_the_same(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    expected = draem.load(exported).run(some_images(2))
+    settings: list[dict[str, Any]] = []
+    if exported.suffix == ".mnn":  # which tells nothing of its threads
+        make = MNN.nn.create_runtime_manager
+        monkeypatch.setattr(
+            MNN.nn, "create_runtime_manager", lambda given: settings.extend(given) or make(given)
+        )
+
+    inspector = draem.load(exported, threads=threads)
+
+    runtime: Any = inspector._runtime
+    if exported.suffix == ".onnx":
+        told = runtime._session.get_session_options().intra_op_num_threads
+    elif exported.suffix == ".xml":
+        told = runtime._request.get_compiled_model().get_property("INFERENCE_NUM_THREADS")
+    else:
+        told = settings[0]["numThread"]
+    assert told == threads
+    found = inspector.run(some_images(2))
     np.testing.assert_allclose(found.anomaly_maps, expected.anomaly_maps, atol=1e-5)
+
+
+def test_torch_is_told_its_threads(folder: Path, one_thread: None) -> None:
+    draem.load(folder / "model.safetensors", threads=2)
+    assert torch.get_num_threads() == 2
+    draem.load(folder / "model.safetensors")
+    assert torch.get_num_threads() == 2
 
 
 def test_no_threads_at_all_are_refused(exported: Path) -> None:
