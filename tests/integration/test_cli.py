@@ -463,13 +463,14 @@ def test_train_on_any_folder_with_own_textures(
     outcome = draem_cli(
         *("train", shared_category / "train" / "good", "--out", tmp_path / "run"),
         *("--recipe", tiny_recipe, "--textures", shared_category / "test", "--steps", 2),
-        *("--device", "cpu"),
+        *("--device", "cpu", "--activation-checkpointing"),
     )
     assert outcome.status == 0, outcome.err
     assert "on average at most 50% are rejected" in outcome.err
     assert "99 held-out images" in outcome.err
     card = read_card(tmp_path / "run" / "model.safetensors")
     assert card.recipe["simulation"]["textures"] == str(shared_category / "test")
+    assert card.recipe["training"]["activation_checkpointing"] is True
 
 
 def test_demo_ends_with_the_report(draem_cli: Cli, tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.checkpoint import checkpoint
 
 import draem
 from draem.errors import RecipeError, RunExistsError, TrainingError
@@ -161,6 +163,27 @@ def test_every_choice_of_optimiser_and_loss_reaches_the_training(
         result = draem.train(shared_category, tmp_path / str(number), recipe, device="cpu")
         prints.add(result.card.fingerprint)
     assert len(prints) == len(choices)
+
+
+def test_activation_checkpointing_leaves_the_weights_as_they_are(
+    shared_category: Path, trained_run: Path, tiny_recipe: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    sections = 0
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal sections
+        sections += 1
+        return checkpoint(*arguments, **options)
+
+    monkeypatch.setattr("draem.networks.recomputing.checkpoint", counted)
+    recipe = make_recipe(
+        file=tiny_recipe, overrides={"training": {"activation_checkpointing": True}}
+    )
+    draem.train(shared_category, tmp_path / "run", recipe, device="cpu")
+
+    assert weights_equal(trained_run, tmp_path / "run")
+    # Twelve steps through encoder and decoder, then five stages and four merges.
+    assert sections == 12 * (2 + 5 + 4)
 
 
 def test_a_warm_run_starts_from_the_weights_that_come_with_draem(

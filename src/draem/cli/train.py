@@ -81,6 +81,9 @@ def command(
         Literal["auto", "32", "bf16", "16"] | None,
         typer.Option(help="Arithmetic of the networks.", show_default="auto"),
     ] = None,
+    activation_checkpointing: Annotated[
+        bool, typer.Option("--activation-checkpointing", help="Half the memory, a third slower.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     recipe: Annotated[
         Path | None, typer.Option(help="TOML file with any of the recipe's keys.")
@@ -106,6 +109,7 @@ def command(
             "batch_size": batch_size,
             "seed": seed,
             "precision": precision,
+            "activation_checkpointing": activation_checkpointing or None,
         },
         "region_of_interest": {"mask": str(roi.absolute()) if roi else None},
     }

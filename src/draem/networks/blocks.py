@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+from draem.networks.recomputing import Sectioned
 
 
 def conv_unit(
@@ -51,7 +54,25 @@ class Upward(nn.Module):
         return unit
 
 
-class Encoder(nn.Module):
+class Descent(Sectioned):
+    """Runs stages with 2x2 max pooling between them."""
+
+    def descend(self, stages: Iterable[nn.Module], features: Tensor) -> list[Tensor]:
+        """The features after every stage, the finest first, each half the size of the last."""
+        levels: list[Tensor] = []
+        for stage in stages:
+            deeper = partial(_pooled, stage) if levels else stage
+            features = self.section(deeper, features)
+            levels.append(features)
+        return levels
+
+
+def _pooled(stage: nn.Module, features: Tensor) -> Tensor:
+    deeper: Tensor = stage(nn.functional.max_pool2d(features, 2))
+    return deeper
+
+
+class Encoder(Descent):
     """Stages of two convolution units with 2x2 max pooling between them."""
 
     def __init__(self, in_channels: int, widths: tuple[int, ...]) -> None:
@@ -63,18 +84,7 @@ class Encoder(nn.Module):
 
     def forward(self, features: Tensor) -> list[Tensor]:
         """The features after every stage, the finest first, each half the size of the last."""
-        return descend(self.stages, features)
-
-
-def descend(stages: Iterable[nn.Module], features: Tensor) -> list[Tensor]:
-    """The features after every stage, with 2x2 max pooling between them, the finest first."""
-    levels: list[Tensor] = []
-    for stage in stages:
-        if levels:
-            features = nn.functional.max_pool2d(features, 2)
-        features = stage(features)
-        levels.append(features)
-    return levels
+        return self.descend(self.stages, features)
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:

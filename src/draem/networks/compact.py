@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from draem.networks.blocks import conv_stage, conv_unit, descend
+from draem.networks.blocks import Descent, conv_stage, conv_unit
+from draem.networks.recomputing import Sectioned
 
 
-class CompactReconstructive(nn.Module):
+class CompactReconstructive(Sectioned):
     """Encoder-decoder without skip connections, from blocks of 4x4 pixels to a stride of 16.
 
     Args:
@@ -49,12 +51,13 @@ class CompactReconstructive(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, 3, height, width) in [0, 1] to its restoration; sides divisible by 16."""
-        features = self.encoder(images)  # (batch, 4w, height / 16, width / 16)
-        blocks = self.head(self.decoder(features))  # (batch, 48, height / 4, width / 4)
+        features = self.section(self.encoder, images)  # (batch, 4w, height / 16, width / 16)
+        features = self.section(self.decoder, features)
+        blocks = self.head(features)  # (batch, 48, height / 4, width / 4)
         return nn.functional.pixel_shuffle(blocks, 4)
 
 
-class CompactDiscriminative(nn.Module):
+class CompactDiscriminative(Descent):
     """A U-Net of five levels, from blocks of 2x2 pixels to a stride of 32.
 
     Args:
@@ -82,13 +85,16 @@ class CompactDiscriminative(nn.Module):
         """Two (batch, 3, height, width) to (batch, 2, height, width) logits; sides by 32."""
         joined = torch.cat((reconstruction, images), dim=1)  # (batch, 6, height, width)
         features = nn.functional.pixel_unshuffle(joined, 2)  # (batch, 24, height / 2, width / 2)
-        levels = descend(self.stages, features)
-        features = levels[-1]
-        for level in reversed(range(len(self.merges))):
-            narrow = self.narrowings[level](features)
-            enlarged = nn.functional.interpolate(narrow, scale_factor=2, mode="nearest")
-            features = self.merges[level](torch.cat((enlarged, levels[level]), dim=1))
+        *skips, features = self.descend(self.stages, features)
+        for level, skip in reversed(list(enumerate(skips))):
+            features = self.section(partial(self._merged, level), features, skip)
         return nn.functional.pixel_shuffle(self.head(features), 2)
+
+    def _merged(self, level: int, features: Tensor, skip: Tensor) -> Tensor:
+        narrow = self.narrowings[level](features)
+        enlarged = nn.functional.interpolate(narrow, scale_factor=2, mode="nearest")
+        merged: Tensor = self.merges[level](torch.cat((enlarged, skip), dim=1))
+        return merged
 
 
 def initialise_compact(module: nn.Module, generator: torch.Generator) -> None:

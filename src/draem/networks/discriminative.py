@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from draem.networks.blocks import Encoder, Upward, conv_stage
+from draem.networks.recomputing import Sectioned
 
 
-class DiscriminativeSubNetwork(nn.Module):
+class DiscriminativeSubNetwork(Sectioned):
     """A U-Net over the reconstruction and the image, with two output classes.
 
     Args:
@@ -50,6 +53,11 @@ class DiscriminativeSubNetwork(nn.Module):
         joined = torch.cat((reconstruction, images), dim=1)  # (batch, 6, height, width)
         *skips, features = self.encoder(joined)
         for upward, stage in zip(self.upwards, self.stages, strict=True):
-            features = stage(torch.cat((upward(features), skips.pop()), dim=1))
+            features = self.section(partial(_risen, upward, stage), features, skips.pop())
         logits: Tensor = self.head(features)
         return logits
+
+
+def _risen(upward: nn.Module, stage: nn.Module, features: Tensor, skip: Tensor) -> Tensor:
+    risen: Tensor = stage(torch.cat((upward(features), skip), dim=1))
+    return risen

@@ -16,6 +16,7 @@ from draem.networks.compact import (
     initialise_compact,
 )
 from draem.networks.discriminative import DiscriminativeSubNetwork
+from draem.networks.recomputing import Sectioned
 from draem.networks.reconstructive import ReconstructiveSubNetwork
 
 Shape = Literal["published", "compact"]
@@ -73,6 +74,12 @@ class Draem(nn.Module):
         check_image_size(images.shape[-2], images.shape[-1])
         reconstruction = self.reconstructive(images)
         return DraemOutput(reconstruction, self.discriminative(reconstruction, images))
+
+    def recompute_activations(self, recompute: bool = True) -> None:
+        """Train with less memory and more time: see `Sectioned`."""
+        for part in self.modules():
+            if isinstance(part, Sectioned):
+                part.recompute = recompute
 
 
 def build_draem(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from draem.networks.blocks import Encoder, Upward, conv_stage
+from draem.networks.recomputing import Sectioned
 
 
-class ReconstructiveSubNetwork(nn.Module):
+class ReconstructiveSubNetwork(Sectioned):
     """Encoder-decoder without skip connections, so that anomalies do not pass through.
 
     Args:
@@ -41,7 +42,9 @@ class ReconstructiveSubNetwork(nn.Module):
             (batch, 3, height, width), unbounded, meant to lie in [0, 1].
         """
         features = self.encoder(images)[-1]  # (batch, 8w, height / 16, width / 16)
-        restored: Tensor = self.head(self.decoder(features))
+        for rise in self.decoder:
+            features = self.section(rise, features)
+        restored: Tensor = self.head(features)
         return restored
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+from itertools import chain
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from draem.networks.model import Draem
+
+_Pairs = tuple[list[Tensor], list[Tensor]]
 
 
 class MovingAverage(Callback):
     """Keeps an exponential moving average of the network, batch-normalisation statistics included.
 
     Early on the average follows the weights faster, so that the random start is soon forgotten:
-    the decay after n steps is min(decay, (1 + n) / (10 + n)).
+    the decay after n steps is min(decay, (1 + n) / (10 + n)), and the first step's weights are
+    taken as they are.
 
     Args:
         network: The network in training.
@@ -24,43 +28,50 @@ class MovingAverage(Callback):
     """
 
     def __init__(self, network: Draem, decay: float) -> None:
-        self._steps = 0
-
-        def mix(averages: Any, values: Any, _count: Any) -> None:
-            # Torch's own count lies on the device, where reading it would wait for the GPU.
-            _mix(averages, values, min(decay, (1 + self._steps) / (10 + self._steps)))
-
-        self._average = AveragedModel(network, multi_avg_fn=mix, use_buffers=True)
-        self._average.requires_grad_(False)
+        self._decay = decay
+        self._network = copy.deepcopy(network).requires_grad_(False)
+        self._mixed: _Pairs = ([], [])
+        self._copied: _Pairs = ([], [])
 
     @property
     def network(self) -> Draem:
         """The averaged network."""
-        return cast("Draem", self._average.module)
+        return self._network
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Move the average to where the training runs."""
-        self._average.to(pl_module.device)
+        self._network.to(pl_module.device)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look the tensors up once; after every step this would cost more than averaging them."""
+        averages = _tensors(self._network)
+        values = _tensors(cast("Draem", pl_module.network))
+        pairs = list(zip(averages, values, strict=True))
+        self._mixed = _unzipped([pair for pair in pairs if pair[0].is_floating_point()])
+        self._copied = _unzipped([pair for pair in pairs if not pair[0].is_floating_point()])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         """Take the new weights in."""
-        self._steps = trainer.global_step - 1
-        self._average.update_parameters(cast("Draem", pl_module.network))
+        steps = trainer.global_step - 1
+        decay = min(self._decay, (1 + steps) / (10 + steps)) if steps else 0.0
+        # The count of steps is a number, so that nothing has to be read back from a GPU.
+        torch._foreach_lerp_(*self._mixed, 1 - decay)
+        torch._foreach_copy_(*self._copied)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return dict(self._average.state_dict())
+        return dict(self._network.state_dict())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it up again."""
-        self._average.load_state_dict(state_dict)
+        self._network.load_state_dict(state_dict)
 
 
-def _mix(averages: list[Tensor], values: list[Tensor], decay: float) -> None:
-    if torch.is_floating_point(averages[0]):
-        torch._foreach_lerp_(averages, values, 1 - decay)
-    else:
-        for average, value in zip(averages, values, strict=True):
-            average.copy_(value)
+def _tensors(network: Draem) -> list[Tensor]:
+    return [tensor.detach() for tensor in chain(network.parameters(), network.buffers())]
+
+
+def _unzipped(pairs: list[tuple[Tensor, Tensor]]) -> _Pairs:
+    return [average for average, _ in pairs], [value for _, value in pairs]

@@ -52,6 +52,9 @@ from draem.training.tiled import tiled_scores
 from draem.training.validation import Validation
 from draem.training.warm import check_warm_start, load_warm_start
 
+_NEEDS_LESS_MEMORY = (
+    "Choose a smaller batch size, image size or preset, or give --activation-checkpointing"
+)
 _VALIDATION_SAMPLES = 16
 _SHEET_SAMPLES = 8
 
@@ -128,7 +131,7 @@ def train(
     place = resolve_device(device)
     check_devices(devices, recipe, place)
     check_out(out, data)
-    with explained_memory("Choose a smaller batch size, image size or preset"):
+    with explained_memory(_NEEDS_LESS_MEMORY):
         images = _read(data, recipe, console)
         if not resume:
             run = _start(out, recipe)
@@ -173,6 +176,7 @@ class _Training:
         )
         if options.init == "warm":
             load_warm_start(network)
+        network.recompute_activations(options.activation_checkpointing)
         self._module = DraemModule(
             network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
             self._clock,

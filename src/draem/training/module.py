@@ -56,7 +56,7 @@ class DraemModule(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, as in the paper, or AdamW, which decays the weights of convolutions alone."""
         if self.optimizer == "adam":
-            return torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
+            return torch.optim.Adam(self.network.parameters(), lr=self.learning_rate, fused=True)
         groups: dict[bool, list[Tensor]] = {True: [], False: []}
         for parameter in self.network.parameters():
             groups[parameter.ndim > 1].append(parameter)

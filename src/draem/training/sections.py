@@ -159,6 +159,8 @@ class TrainingSection(Section):
         seed: Decides everything random.
         precision: `32`, `bf16`, `16`, or `auto`: bf16 where the device has matrix units for it,
             otherwise 32.
+        activation_checkpointing: Train with half the memory, a third slower: keep fewer activations
+            and compute them again. The weights come out the same.
         held_out_share: Share of the normal images kept from training, for validation and
             calibration.
         false_reject_rate: What the threshold promises, as far as the held-out images support it.
@@ -182,6 +184,7 @@ class TrainingSection(Section):
     average_decay: float = Field(0.999, ge=0, lt=1)
     seed: int = Field(0, ge=0, lt=2**63)
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    activation_checkpointing: bool = False
     held_out_share: float = Field(0.1, ge=0, lt=1)
     false_reject_rate: float = Field(0.01, gt=0, lt=1)
     checkpoint_seconds: float = Field(60, ge=0)
