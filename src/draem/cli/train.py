@@ -81,6 +81,16 @@ def command(
         Literal["auto", "32", "bf16", "16"] | None,
         typer.Option(help="Arithmetic of the networks.", show_default="auto"),
     ] = None,
+    cache: Annotated[
+        Literal["auto", "always", "never"],
+        typer.Option(
+            help="Keep decoded images on the disk; auto: where they would fill much of the memory."
+        ),
+    ] = "auto",
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where they are kept.", show_default="$DRAEM_CACHE or ~/.cache/draem"),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     recipe: Annotated[
         Path | None, typer.Option(help="TOML file with any of the recipe's keys.")
@@ -117,7 +127,15 @@ def command(
         made = make_recipe(preset, recipe or (earlier if resume else None), overrides)
     console = stderr_console()
     result = draem.train(
-        data, out, made, resume=resume, device=device, devices=devices, console=console
+        data,
+        out,
+        made,
+        resume=resume,
+        device=device,
+        devices=devices,
+        cache=cache,
+        cache_dir=cache_dir,
+        console=console,
     )
     calibration = result.card.calibration
     if calibration is None:
