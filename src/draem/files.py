@@ -18,7 +18,7 @@ def make_folder(path: str | Path) -> Path:
         OutputError: The folder cannot be made.
     """
     folder = Path(path)
-    with _explained(folder):
+    with explained_output(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -56,7 +56,7 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     # 50 characters are 200 bytes at most, clear of the limit of 255 a name.
     temporary = target.parent / f".{target.name[:50]}.{os.urandom(8).hex()}"
-    with _explained(target):
+    with explained_output(target):
         if target.exists() and not target.is_file():
             raise OutputError("is a folder or a device, which cannot be replaced", path=target)
         temporary.touch(exist_ok=False)
@@ -73,12 +73,23 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained_output(
+    path: Path, hint: str = "Choose a folder that can be written and has room"
+) -> Iterator[None]:
+    """Turn a failure to write into an error that names the file or folder.
+
+    Args:
+        path: What is written.
+        hint: What to do about it.
+
+    Raises:
+        OutputError: The disk is full, or the place may not be written.
+    """
     try:
         yield
     except OSError as error:
         raise OutputError(
             f"cannot be written ({error.strerror or error})",
             path=path,
-            hint="Choose a folder that can be written and has room",
+            hint=hint,
         ) from error

@@ -84,6 +84,16 @@ def command(
     activation_checkpointing: Annotated[
         bool, typer.Option("--activation-checkpointing", help="Half the memory, a third slower.")
     ] = False,
+    cache: Annotated[
+        Literal["auto", "always", "never"],
+        typer.Option(
+            help="Keep decoded images on the disk; auto: where they would fill much of the memory."
+        ),
+    ] = "auto",
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where they are kept.", show_default="$DRAEM_CACHE or ~/.cache/draem"),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     recipe: Annotated[
         Path | None, typer.Option(help="TOML file with any of the recipe's keys.")
@@ -121,7 +131,15 @@ def command(
         made = make_recipe(preset, recipe or (earlier if resume else None), overrides)
     console = stderr_console()
     result = draem.train(
-        data, out, made, resume=resume, device=device, devices=devices, console=console
+        data,
+        out,
+        made,
+        resume=resume,
+        device=device,
+        devices=devices,
+        cache=cache,
+        cache_dir=cache_dir,
+        console=console,
     )
     calibration = result.card.calibration
     if calibration is None:

@@ -22,6 +22,8 @@ from draem.errors import ImageError
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 MIN_SIDE = 16
 MAX_PIXELS = 2**28
+DECODER_VERSION = 1
+"""Counts up whenever a file comes out as other pixels, so that pixels kept on disk are not used."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _UPRIGHT = {

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from draem.datasets.decoded import decode_images, decode_tiles, fingerprint
+import numpy as np
+from numpy.typing import NDArray
+
+from draem.datasets.decoded import decode_images, decode_tiles, fingerprint_files, plan_grids
 from draem.datasets.held_out import split_held_out
 from draem.datasets.layout import gather_good_images
 from draem.errors import DatasetError, ImageError, InputError
@@ -187,14 +190,22 @@ def _refuse_training_images(
         return
     in_order = sorted(paths, key=lambda path: path.parts)
     trained = [in_order[index] for index in kept]
+    size, interpolation, tiling = card.image_size, card.interpolation, card.tiling
+    if tiling is None:
+        count = len(trained)
+    else:
+        count = sum(grid.count for grid in plan_grids(trained, size, tiling.overlap))
+
+    def decode(part: Sequence[Path]) -> NDArray[np.uint8]:
+        if tiling is None:
+            return decode_images(part, size, interpolation)
+        return decode_tiles(part, size, tiling.overlap)[0]
+
     try:
-        if card.tiling is None:
-            images = decode_images(trained, card.image_size, card.interpolation, progress)
-        else:
-            images, _ = decode_tiles(trained, card.image_size, card.tiling.overlap, progress)
+        found = fingerprint_files(trained, decode, (count, *size, 3), progress)
     except DatasetError:
         return  # training would have refused it
-    if fingerprint(images) == card.training_set.fingerprint:
+    if found == card.training_set.fingerprint:
         raise DatasetError(
             "these are the images that the model was trained with, whose scores say nothing of "
             "other parts",

@@ -25,6 +25,7 @@ from draem.simulation.augment import (
 from draem.simulation.colors import color
 from draem.simulation.draws import take
 from draem.simulation.filters import box_blur
+from draem.simulation.pictures import Pictures
 from draem.simulation.windows import Windows, cut
 
 FILLS = ("texture", "other", "displaced", "tone", "smear")
@@ -132,7 +133,7 @@ def made_of(fills: Fills, *names: str) -> Tensor:
 def fill(
     fills: Fills,
     normal: Tensor,
-    pictures: Tensor,
+    pictures: Tensor | Pictures,
     textures: Tensor,
     grey: Tensor,
     operations: Sequence[Operation] = UPSTREAM_OPERATIONS,

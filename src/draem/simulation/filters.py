@@ -25,11 +25,22 @@ def box_blur(images: Tensor, side: int) -> Tensor:
     return _along_both(padded, side, torch.add) / side**2
 
 
+def box_sum(images: Tensor, side: int) -> Tensor:
+    """The sum over a square around each pixel; beyond the border there is nothing.
+
+    Args:
+        images: (batch, channels, height, width), of a type that holds the sums.
+        side: Of the square, odd.
+    """
+    half = side // 2
+    return _along_both(functional.pad(images, (half, half, half, half)), side, torch.add)
+
+
 def dilate(mask: Tensor, side: int) -> Tensor:
     """The maximum over a square around each pixel.
 
     Args:
-        mask: (batch, channels, height, width) float, not negative.
+        mask: (batch, channels, height, width) not negative.
         side: Of the square, odd.
     """
     half = side // 2

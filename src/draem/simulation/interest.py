@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from draem.errors import InputError
+from draem.simulation.pictures import Pictures, chunks
 
 
-def checked_interest(region: Tensor | None, images: Tensor) -> Tensor | None:
+def checked_interest(region: Tensor | None, images: Tensor | Pictures) -> Tensor | None:
     """The region on the images' device; None where it is the whole image.
 
     Args:
@@ -29,11 +30,14 @@ def checked_interest(region: Tensor | None, images: Tensor) -> Tensor | None:
     return None if region.all() else region.to(images.device)
 
 
-def within_interest(foreground: Tensor | None, region: Tensor | None, count: int) -> Tensor | None:
+def within_interest(
+    foreground: Tensor | Pictures | None, region: Tensor | None, count: int
+) -> Tensor | Pictures | None:
     """Where anomalies should mostly lie: on the part, in the region of interest.
 
     Args:
-        foreground: (images, 1, height, width) uint8, 255 on the part; None where it is not known.
+        foreground: (images, 1, height, width) uint8, 255 on the part, which is changed in place;
+            None where it is not known.
         region: (height, width) bool; None for everything.
         count: Number of images.
 
@@ -42,9 +46,13 @@ def within_interest(foreground: Tensor | None, region: Tensor | None, count: int
     """
     if region is None:
         return foreground
-    everywhere = (region[None, None] * 255).to(torch.uint8).expand(count, 1, -1, -1)
+    everywhere = (region[None, None] * 255).to(torch.uint8)
     if foreground is None:
-        return everywhere
-    both = torch.minimum(foreground, everywhere)
-    empty = both.flatten(1).amax(1) == 0
-    return torch.where(empty[:, None, None, None], everywhere, both)
+        return everywhere.expand(count, 1, -1, -1)
+    kept = foreground.stored if isinstance(foreground, Pictures) else foreground
+    for start, part in chunks(foreground):
+        both = torch.minimum(part, everywhere)
+        empty = both.flatten(1).amax(1) == 0
+        both = torch.where(empty[:, None, None, None], everywhere, both)
+        kept[start : start + len(part)] = both.to(kept.device)
+    return foreground

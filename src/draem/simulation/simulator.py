@@ -29,6 +29,7 @@ from draem.simulation.draws import take
 from draem.simulation.geometry import rotate
 from draem.simulation.interest import checked_interest
 from draem.simulation.perlin import perlin_field
+from draem.simulation.pictures import Pictures, chunks, on_device
 from draem.simulation.profile import SimulationProfile
 
 _OPERATIONS: dict[str, tuple[Operation, ...]] = {
@@ -82,7 +83,8 @@ class Simulator:
     rows of that one batch.
 
     Args:
-        normal_images: (images, 3, height, width) uint8 RGB.
+        normal_images: (images, 3, height, width) uint8 RGB; as `Pictures` where they lie elsewhere
+            than batches are made.
         textures: (textures, 3, height, width) uint8 RGB, of the same height and width.
         profile: What the anomalies look like.
         seed: Decides everything random.
@@ -98,7 +100,7 @@ class Simulator:
 
     def __init__(
         self,
-        normal_images: Tensor,
+        normal_images: Tensor | Pictures,
         textures: Tensor,
         profile: SimulationProfile,
         seed: int = 0,
@@ -139,7 +141,8 @@ class Simulator:
         """The same simulator with its pictures on another device."""
         if self.normal_images.device == torch.device(device):
             return self
-        pictures = self.normal_images.to(device), self.textures.to(device)
+        place = torch.device(device)
+        pictures = on_device(self.normal_images, place), self.textures.to(place)
         return type(self)(*pictures, self.profile, self.seed, self.region_of_interest)
 
     def batch(self, step: int, size: int, *, rank: int = 0, world: int = 1) -> SimulatedBatch:
@@ -284,7 +287,7 @@ def rectangles(size: tuple[int, int], draws: Tensor) -> Tensor:
     return marked
 
 
-def is_grey(images: Tensor) -> bool:
+def is_grey(images: Tensor | Pictures) -> bool:
     """Whether pictures hold no colour worth the name.
 
     Args:
@@ -296,7 +299,7 @@ def is_grey(images: Tensor) -> bool:
     return _color_spread(images).mean().item() < _GREY_SPREAD
 
 
-def are_grey(images: Tensor) -> Tensor:
+def are_grey(images: Tensor | Pictures) -> Tensor:
     """Which of the pictures hold no colour worth the name.
 
     Args:
@@ -305,18 +308,22 @@ def are_grey(images: Tensor) -> Tensor:
     Returns:
         (images,) bool on the CPU.
     """
-    return (_color_spread(images) < _GREY_SPREAD).cpu()
+    return _color_spread(images) < _GREY_SPREAD
 
 
-def _color_spread(images: Tensor) -> Tensor:
-    """How far apart the channels are in each picture, in levels, (images,)."""
-    spreads = []
-    for part in torch.split(images, 64):  # a float copy of everything would be too large
+def _color_spread(images: Tensor | Pictures) -> Tensor:
+    """How far apart the channels are in each picture, in levels, (images,) on the CPU."""
+    # One tensor from the start: small ones, kept between large ones that come and go, would keep
+    # the allocator from giving the large ones' room to the next, and memory would grow.
+    spreads = torch.empty(len(images))
+    for start, part in chunks(images):
         red, green, blue = part.unbind(1)
         spread = torch.maximum(torch.maximum(red, green), blue)
         spread = spread - torch.minimum(torch.minimum(red, green), blue)
-        spreads.append(spread.float().mean((1, 2)))
-    return torch.cat(spreads)
+        # A sum of whole numbers is the same in whatever order the pixels lie.
+        total = spread.sum((1, 2), dtype=torch.int64)
+        spreads[start : start + len(part)] = total / spread[0].numel()
+    return spreads
 
 
 def uniform_angles(batch: int, finest_cells: int, generator: torch.Generator) -> Tensor:

@@ -5,6 +5,7 @@ Windows make every step cheaper than whole images and put most anomalies where t
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from draem.simulation.fills import Fills, draw_fills, fill, made_of
 from draem.simulation.filters import box_blur, dilate
 from draem.simulation.foreground import COARSE, find_foreground, place_weights
 from draem.simulation.interest import within_interest
+from draem.simulation.pictures import Pictures
 from draem.simulation.profile import SimulationProfile
 from draem.simulation.shapes import Shapes, draw_shapes, shape_weights
 from draem.simulation.simulator import SimulatedBatch, Simulator, are_grey, seeded_generator
@@ -242,7 +244,7 @@ def visible(normal: Tensor, simulated: Tensor) -> Tensor:
 
 
 def make_simulator(
-    normal_images: Tensor,
+    normal_images: Tensor | Pictures,
     textures: Tensor,
     profile: SimulationProfile,
     seed: int = 0,
@@ -260,6 +262,7 @@ def texture_size(profile: str, image_size: tuple[int, int]) -> tuple[int, int]:
 
 def without_clean_samples(simulator: Simulator, seed: int) -> Simulator:
     """The same simulator with another seed, and an anomaly in every sample."""
-    profile = dataclasses.replace(simulator.profile, clean_share=0.0)
-    pictures = simulator.normal_images, simulator.textures
-    return type(simulator)(*pictures, profile, seed, simulator.region_of_interest)
+    other = copy.copy(simulator)
+    other.profile = dataclasses.replace(simulator.profile, clean_share=0.0)
+    other.seed = seed
+    return other

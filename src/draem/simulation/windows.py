@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from draem.simulation.draws import take
+from draem.simulation.pictures import Pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Windows:
     mirrored: Tensor
 
 
-def cut(pictures: Tensor, windows: Windows, size: tuple[int, int]) -> Tensor:
+def cut(pictures: Tensor | Pictures, windows: Windows, size: tuple[int, int]) -> Tensor:
     """What is seen through windows, with bilinear interpolation, mirrored beyond the border.
 
     Args:
@@ -45,13 +48,30 @@ def cut(pictures: Tensor, windows: Windows, size: tuple[int, int]) -> Tensor:
     """
     straight = (windows.degrees == 0) & (windows.scale == 1)
     if straight.all():
-        return _cut_straight(pictures, windows, size)
-    seen = pictures.new_empty(len(straight), pictures.shape[1], *size, dtype=torch.float32)
+        return _seen(_cut_straight, pictures, windows, size)
+    shape = (len(straight), pictures.shape[1], *size)
+    seen = torch.empty(shape, dtype=torch.float32, device=pictures.device)
     for cutter, chosen in ((_cut_straight, straight), (_cut_turned, ~straight)):
         rows = chosen.nonzero()[:, 0]
         if len(rows):
-            seen[rows.to(seen.device)] = cutter(pictures, take(windows, rows), size)
+            seen[rows.to(seen.device)] = _seen(cutter, pictures, take(windows, rows), size)
     return seen
+
+
+def _seen(
+    cutter: Callable[[Tensor, Windows, tuple[int, int]], Tensor],
+    pictures: Tensor | Pictures,
+    windows: Windows,
+    size: tuple[int, int],
+) -> Tensor:
+    if isinstance(pictures, Tensor):
+        return cutter(pictures, windows, size)
+    if cutter is _cut_straight:
+        # Where the pictures lie, so that of each no more than the window is read.
+        located = dataclasses.replace(windows, pictures=pictures.located(windows.pictures))
+        return cutter(pictures.stored, located, size).to(pictures.device)
+    taken = dataclasses.replace(windows, pictures=torch.arange(len(windows.pictures)))
+    return cutter(pictures[windows.pictures], taken, size)
 
 
 def _cut_straight(pictures: Tensor, windows: Windows, size: tuple[int, int]) -> Tensor:

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from draem._version import __version__
+from draem.datasets.cache import Cache, CacheMode
 from draem.errors import RecipeError, TrainingInterrupted
 from draem.imaging.encode import write_png
 from draem.imaging.interest import encode_interest
@@ -26,6 +27,7 @@ from draem.modelfile import Calibration, ModelCard, Tiling, TrainingSet, write_m
 from draem.networks.devices import explained_memory, resolve_device
 from draem.networks.model import build_draem, check_image_size
 from draem.progress import file_progress
+from draem.simulation.pictures import on_device
 from draem.simulation.sheet import simulation_sheet
 from draem.simulation.simulator import Simulator
 from draem.simulation.varied import make_simulator
@@ -84,6 +86,8 @@ def train(
     resume: bool = False,
     device: str = "auto",
     devices: int = 1,
+    cache: CacheMode = "auto",
+    cache_dir: str | Path | None = None,
     console: Console | None = None,
 ) -> TrainingResult:
     """Train a model on images of good parts and write it with a calibrated threshold.
@@ -96,6 +100,9 @@ def train(
         resume: Go on with an unfinished run in `out`.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         devices: How many of them, by distributed data parallel; the batch is shared among them.
+        cache: Whether decoded images are kept on the disk instead of in memory: `auto` where they
+            would fill a quarter of the free memory, `always` or `never`. The model is the same.
+        cache_dir: Where; DRAEM_CACHE or the system's place for caches where left out.
         console: Where progress is shown; nowhere where left out.
 
     Returns:
@@ -109,7 +116,8 @@ def train(
         ImageSizeError: The image size does not suit the network.
         InputError: The region of interest cannot be used.
         TrainingInterrupted: Ctrl-C was pressed; the run can be resumed.
-        OutputError: The run cannot be written.
+        OutOfMemoryError: There is not enough memory for the images or for training.
+        OutputError: The run or the cache cannot be written.
     """
     if console is None or is_helper_process():
         console = Console(quiet=True)
@@ -132,7 +140,8 @@ def train(
     check_devices(devices, recipe, place)
     check_out(out, data)
     with explained_memory(_NEEDS_LESS_MEMORY):
-        images = _read(data, recipe, console)
+        kept = Cache(cache, Path(cache_dir) if cache_dir else None, devices)
+        images = _read(data, recipe, kept, console)
         if not resume:
             run = _start(out, recipe)
         return _Training(run, recipe, images, place, devices, console).finish()
@@ -193,13 +202,14 @@ class _Training:
 
     def finish(self) -> TrainingResult:
         trainer = self._trainer()
+        place = trainer.strategy.root_device
         simulator = make_simulator(
-            self._images.training,
-            self._images.textures,
+            on_device(self._images.training, place),
+            self._images.textures.to(place),
             self._profile,
             self._recipe.training.seed,
             None if self._interest is None else torch.from_numpy(self._interest),
-        ).to(trainer.strategy.root_device)
+        )
         if trainer.is_global_zero:
             sheet = simulation_sheet(
                 simulator.batch(0, _SHEET_SAMPLES), "Simulated training samples"
@@ -250,10 +260,9 @@ class _Training:
             )
 
     def _records(self, simulator: Simulator) -> Records:
-        held_out = self._images.held_out
         normal = (
-            torch.from_numpy(held_out).permute(0, 3, 1, 2).to(simulator.normal_images.device)
-            if len(held_out)
+            on_device(self._images.held_out_pictures(), simulator.normal_images.device)
+            if len(self._images.held_out)
             else simulator.normal_images
         )
         validation = Validation(
@@ -333,9 +342,15 @@ class _Training:
         return calibrate(scores, self._recipe.training.false_reject_rate)
 
 
-def _read(data: str | Path, recipe: Recipe, console: Console) -> RunImages:
+def _read(data: str | Path, recipe: Recipe, cache: Cache, console: Console) -> RunImages:
     with file_progress(console) as progress:
-        return read_run_images(data, recipe, progress)
+        images = read_run_images(data, recipe, progress, cache)
+    if images.cache is not None:
+        console.print(
+            f"Decoded images are kept in {images.cache} ({images.cache_bytes / 1e9:.2f} GB).",
+            highlight=False,
+        )
+    return images
 
 
 def _start(out: str | Path, recipe: Recipe) -> RunFolder:

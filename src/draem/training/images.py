@@ -13,14 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from draem.datasets.decoded import decode_images, decode_tiles, fingerprint
+from draem.datasets.cache import Cache, Pixels, Progress, cached_images, kept_fingerprint
+from draem.datasets.decoded import decode_images, decode_tiles, fingerprint, plan_grids
 from draem.datasets.held_out import split_held_out
 from draem.datasets.layout import read_normal_images
+from draem.datasets.rows import ImageRows
 from draem.errors import ImageError
 from draem.imaging.decode import read_size
 from draem.imaging.interest import check_mask_file, draw_polygons, fit_interest, some_interest
-from draem.imaging.tiles import TileGrid, join_tiles
+from draem.imaging.resize import resize_image
+from draem.imaging.tiles import TileGrid, cut_tiles, join_tiles
 from draem.networks.model import SIZE_STEP
+from draem.simulation.pictures import Pictures, mapped_pictures
 from draem.simulation.textures import builtin_textures, load_textures
 from draem.simulation.varied import texture_size
 from draem.training.recipe import fixed_image_size
@@ -36,25 +40,29 @@ class RunImages:
 
     Attributes:
         training: (images, 3, height, width) uint8 RGB, to learn from; tiles in a tiled run, and so
-            below.
+            below. `Pictures` where they are kept on the disk.
         held_out: (images, height, width, 3) uint8 RGB, for validation and calibration; may be
-            empty.
+            empty. `ImageRows` where they are kept on the disk.
         textures: (textures, 3, height, width) uint8 RGB, the anomaly sources.
         region_of_interest: (height, width) bool, True where to inspect; None for everything.
         fingerprint: Hash of the training images.
         full_fingerprint: Hash of all of it, which a resumed run must find unchanged.
         count: Images to learn from, whatever they were cut into.
         held_out_grids: How each held-out image was cut; empty in a run without tiles.
+        cache: The folder on the disk where images are kept; None where they are in memory.
+        cache_bytes: How much room they take there.
     """
 
-    training: Tensor
-    held_out: NDArray[np.uint8]
+    training: Tensor | Pictures
+    held_out: NDArray[np.uint8] | ImageRows
     textures: Tensor
     region_of_interest: NDArray[np.bool_] | None
     fingerprint: str
     full_fingerprint: str
     count: int
     held_out_grids: tuple[TileGrid, ...] = ()
+    cache: Path | None = None
+    cache_bytes: int = 0
 
     def whole_held_out(self) -> Iterator[NDArray[np.uint8]]:
         """The held-out images of a tiled run, put together again.
@@ -62,15 +70,20 @@ class RunImages:
         Yields:
             (height, width, 3) uint8 RGB of the image's own size.
         """
-        tiles = iter(self.held_out)
+        tiles: Iterator[NDArray[np.uint8]] = iter(self.held_out)
         for grid in self.held_out_grids:
             yield join_tiles(itertools.islice(tiles, grid.count), grid)
+
+    def held_out_pictures(self) -> Tensor | Pictures:
+        """The held-out images as a simulator takes them."""
+        return _as_pictures(self.held_out, copied=False)
 
 
 def read_run_images(
     data: str | Path,
     recipe: Recipe,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
+    cache: Cache | None = None,
 ) -> RunImages:
     """Decode the normal images and the textures of a run.
 
@@ -78,18 +91,25 @@ def read_run_images(
         data: A category in MVTec layout, or any folder of normal images.
         recipe: Says sizes, textures, seed and how many images are held out.
         progress: Called with (what is read, files done, files in all).
+        cache: Whether and where images are kept on the disk; in memory where left out.
 
     Raises:
         DatasetError: There are no normal images, or some cannot be read; all are listed.
         TextureError: The textures folder holds no textures.
         InputError: The region of interest cannot be used.
         MissingDependencyError: The built-in textures need scikit-image.
+        OutOfMemoryError: The images do not fit in memory.
+        OutputError: The images cannot be kept on the disk.
     """
 
-    def reading(what: str) -> Callable[[int, int], None]:
-        return lambda done, total: progress(what, done, total) if progress else None
+    def report(what: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(what, done, total)
 
-    size, interpolation = fixed_image_size(recipe), recipe.network.interpolation
+    def reading(what: str) -> Callable[[int, int], None]:
+        return lambda done, total: report(what, done, total)
+
+    size = fixed_image_size(recipe)
     paths = read_normal_images(data)
     region = read_interest(recipe, paths)
     held_out, kept = split_held_out(
@@ -97,15 +117,21 @@ def read_run_images(
     )
     # Images are held out, never tiles of them.
     ordered = [paths[index] for index in (*kept, *held_out)]
-    grids: list[TileGrid] = []
-    if recipe.network.tile is None:
-        images = decode_images(ordered, size, interpolation, reading("Reading images"))
-        border = len(kept)
+    tiled = recipe.network.tile is not None
+    grids = plan_grids(ordered, size, recipe.network.overlap or 0) if tiled else []
+    pixels = _pixels(recipe, len(ordered), grids)
+    images: NDArray[np.uint8] | ImageRows
+    if cache is not None and cache.takes(pixels.nbytes):
+        images = cached_images(ordered, Path(data), pixels, cache, report)
+    elif tiled:
+        images, _ = decode_tiles(
+            ordered, size, recipe.network.overlap or 0, reading("Reading images")
+        )
     else:
-        overlap = recipe.network.overlap or 0
-        images, grids = decode_tiles(ordered, size, overlap, reading("Reading images"))
-        border = sum(grid.count for grid in grids[: len(kept)])
-    training, others = images[:border], images[border:]
+        interpolation = recipe.network.interpolation
+        images = decode_images(ordered, size, interpolation, reading("Reading images"))
+    border = sum(pixels.counts[: len(kept)])
+    training, others = _split(images, border)
     folder = recipe.simulation.textures
     source_size = texture_size(recipe.simulation.profile, size)
     textures = (
@@ -113,11 +139,11 @@ def read_run_images(
         if folder
         else builtin_textures(source_size)
     )
-    parts = [fingerprint(part) for part in (training, others, textures)]
+    parts = [kept_fingerprint(part) for part in (training, others, textures)]
     if region is not None:
         parts.append(fingerprint(region.astype(np.uint8)))
     return RunImages(
-        training=_channels_first(training, copied=not grids),
+        training=_as_pictures(training, copied=not grids),
         held_out=others,
         textures=_channels_first(textures),
         region_of_interest=region,
@@ -125,7 +151,34 @@ def read_run_images(
         full_fingerprint="-".join(parts),
         count=len(kept),
         held_out_grids=tuple(grids[len(kept) :]),
+        cache=images.folder if isinstance(images, ImageRows) else None,
+        cache_bytes=images.pixels.nbytes if isinstance(images, ImageRows) else 0,
     )
+
+
+def _pixels(recipe: Recipe, files: int, grids: list[TileGrid]) -> Pixels:
+    """What becomes of each image file of a run."""
+    size, network = fixed_image_size(recipe), recipe.network
+    if grids:
+
+        def cut(place: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            return np.stack(list(cut_tiles(image, grids[place])))
+
+        counts = [grid.count for grid in grids]
+        return Pixels(size, counts, {"overlap": network.overlap or 0}, cut)
+
+    def resize(_: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return resize_image(image, size, network.interpolation)[None]
+
+    return Pixels(size, [1] * files, {"interpolation": network.interpolation}, resize)
+
+
+def _split(
+    images: NDArray[np.uint8] | ImageRows, border: int
+) -> tuple[NDArray[np.uint8] | ImageRows, NDArray[np.uint8] | ImageRows]:
+    if isinstance(images, ImageRows):
+        return images.part(0, border), images.part(border, len(images))
+    return images[:border], images[border:]
 
 
 def read_interest(recipe: Recipe, images: Iterable[Path]) -> NDArray[np.bool_] | None:
@@ -194,6 +247,12 @@ def auto_image_size(ratio: float, shorter: float) -> tuple[int, int]:
     side = SIZE_STEP * round(min(max(shorter, least), most) / SIZE_STEP)
     longer = min(longest, SIZE_STEP * round(side * max(ratio, 1 / ratio) / SIZE_STEP))
     return (longer, side) if ratio >= 1 else (side, longer)
+
+
+def _as_pictures(images: NDArray[np.uint8] | ImageRows, *, copied: bool) -> Tensor | Pictures:
+    if isinstance(images, ImageRows):
+        return mapped_pictures(images.pixels, images.rows, images.folder)
+    return _channels_first(images, copied=copied)
 
 
 def _channels_first(images: NDArray[np.uint8], *, copied: bool = True) -> Tensor:

@@ -194,16 +194,16 @@ def test_tiles_that_do_not_fit_in_memory_are_refused_before_any_is_decoded(paths
         raise AssertionError
 
     tiles, _ = decode_tiles(paths, (32, 32), 8)
-    monkeypatch.setattr(decoded, "_available_memory", lambda: tiles.nbytes)
+    monkeypatch.setattr(decoded, "available_memory", lambda: tiles.nbytes)
     decode_tiles(paths, (32, 32), 8)
-    monkeypatch.setattr(decoded, "_available_memory", lambda: tiles.nbytes - 1)
+    monkeypatch.setattr(decoded, "available_memory", lambda: tiles.nbytes - 1)
     monkeypatch.setattr(decoded, "decode_image", decode)
     with pytest.raises(OutOfMemoryError, match=rf"{len(tiles)} tiles.*GB.*GB.*fewer images"):
         decode_tiles(paths, (32, 32), 8)
 
 
 def test_available_memory_is_what_the_system_says_if_it_does(tmp_path, monkeypatch):
-    told = decoded._available_memory()
+    told = decoded.available_memory()
     assert told is None or 2**20 < told < 2**50
     for text, expected in (
         ("MemTotal: 9 kB\nMemAvailable:       12 kB\n", 12 * 1024),
@@ -214,5 +214,5 @@ def test_available_memory_is_what_the_system_says_if_it_does(tmp_path, monkeypat
         if text is not None:
             source.write_text(text)
         monkeypatch.setattr(decoded, "_MEMORY", source)
-        assert decoded._available_memory() == expected
+        assert decoded.available_memory() == expected
         source.unlink(missing_ok=True)

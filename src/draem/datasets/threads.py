@@ -1,0 +1,28 @@
+"""Work on many files, several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@contextmanager
+def in_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[Iterator[R]]:
+    """The results of work on items, in their order; leaving early gives up what is not begun.
+
+    Args:
+        work: Done in the threads.
+        items: What it is done on.
+        threads: How many.
+    """
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield pool.map(work, items)
+    finally:
+        # An interrupted user does not wait for the items that are left.
+        pool.shutdown(cancel_futures=True)

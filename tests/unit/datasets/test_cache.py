@@ -1,0 +1,400 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import PIL
+import pytest
+from PIL import Image
+
+from draem.datasets import cache as module
+from draem.datasets import decoded
+from draem.datasets.cache import (
+    Cache,
+    Pixels,
+    cached_images,
+    default_folder,
+    kept_fingerprint,
+)
+from draem.datasets.decoded import decode_images, fingerprint
+from draem.datasets.rows import ImageRows
+from draem.datasets.store import PixelStore
+from draem.errors import DatasetError, OutputError
+from draem.imaging.decode import decode_image
+from draem.imaging.resize import resize_image
+
+SIZE = (24, 32)
+
+IN_A_PROCESS = """
+import os, sys
+from pathlib import Path
+from draem.datasets import cache as module
+from draem.datasets.cache import Cache, Pixels, cached_images
+from draem.datasets.decoded import fingerprint
+from draem.errors import DraemError
+from draem.imaging.resize import resize_image
+
+data, folder = Path(sys.argv[1]), Path(sys.argv[2])
+paths = sorted(data.iterdir())
+
+def prepare(_, image):
+    return resize_image(image, (24, 32), "area")[None]
+
+def images(progress=lambda *_: None):
+    pixels = Pixels((24, 32), [1] * len(paths), {"interpolation": "area"}, prepare)
+    return cached_images(paths, data, pixels, Cache("always", folder), progress)
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder with ten images of several sizes."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for number in range(10):
+        write(folder / f"{number:02d}.png", number)
+    return folder
+
+
+def write(path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(20, 60, 2)
+    Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(path)
+
+
+@pytest.fixture
+def read(data: Path, tmp_path: Path) -> Callable[..., ImageRows]:
+    """Reads the folder through the cache."""
+
+    def run(
+        size: tuple[int, int] = SIZE,
+        interpolation: str = "area",
+        progress: module.Progress = lambda *_: None,
+    ) -> ImageRows:
+        def prepare(_: int, image: np.ndarray) -> np.ndarray:
+            return resize_image(image, size, interpolation)[None]
+
+        paths = sorted(data.iterdir())
+        pixels = Pixels(size, [1] * len(paths), {"interpolation": interpolation}, prepare)
+        return cached_images(paths, data, pixels, Cache("always", tmp_path / "cache"), progress)
+
+    return run
+
+
+@pytest.fixture
+def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are decoded, as it happens."""
+    names: list[str] = []
+
+    def counted(path: Path) -> np.ndarray:
+        names.append(path.name)
+        return decode_image(path)
+
+    monkeypatch.setattr(decoded, "decode_image", counted)
+    return names
+
+
+def assert_right(images: ImageRows, data: Path) -> None:
+    expected = decode_images(sorted(data.iterdir()), SIZE, "area")
+    assert images.shape == expected.shape
+    assert images.nbytes == expected.nbytes
+    np.testing.assert_array_equal(images[:], expected)
+    np.testing.assert_array_equal(list(images), expected)
+    assert fingerprint(images) == fingerprint(expected)
+
+
+def test_images_are_those_that_memory_would_hold_and_decoded_once(read, data, decodings):
+    images = read()
+    assert len(decodings) == 10
+    assert_right(images, data)
+    decodings.clear()
+
+    again = read()
+
+    assert decodings == []
+    np.testing.assert_array_equal(again[:], images[:])
+
+
+def test_a_part_of_the_images_is_taken_unread(read, data):
+    images = read()
+    part = images.part(3, 7)
+
+    assert len(part) == 4
+    np.testing.assert_array_equal(part[1:], images[4:7])
+    assert np.shares_memory(part.pixels, images.pixels)
+
+
+def test_only_an_image_whose_content_changes_is_decoded_again(read, data, decodings):
+    read()
+    decodings.clear()
+
+    (data / "04.png").rename(data / "99.png")
+    assert_right(read(), data)
+    assert decodings[:-10] == []  # the last ten are those of the comparison
+    decodings.clear()
+
+    write(data / "02.png", 77)
+    write(data / "11.png", 78)
+    read()
+    assert sorted(decodings) == ["02.png", "11.png"]
+    assert_right(read(), data)
+
+
+def test_whatever_decides_the_pixels_belongs_to_the_key(read, decodings, monkeypatch):
+    read()
+    for change in (
+        lambda: read(size=(32, 32)),
+        lambda: read(interpolation="bilinear"),
+        lambda: (monkeypatch.setattr(module, "DECODER_VERSION", -1), read()),
+        lambda: (monkeypatch.setattr(PIL, "__version__", "0"), read()),
+        lambda: (monkeypatch.setattr(module.cv2, "__version__", "0"), read()),
+    ):
+        decodings.clear()
+        change()
+        assert len(decodings) == 10
+
+
+def test_an_interrupted_user_loses_nothing(read, data, decodings):
+    def interrupt(what: str, done: int, _: int) -> None:
+        if what.startswith("Decoding") and done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        read(progress=interrupt)
+    first = len(decodings)
+    assert first >= 4
+
+    steps: list[tuple[int, int]] = []
+    images = read(progress=lambda what, *done: what.startswith("Dec") and steps.append(done))
+
+    assert sorted(decodings) == sorted({path.name for path in data.iterdir()})
+    assert steps == [(done, 10) for done in range(first + 1, 11)]
+    assert_right(images, data)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1000.0])
+def test_a_process_that_is_killed_half_way_leaves_what_the_next_goes_on_with(
+    read, data, tmp_path, run_python, decodings, seconds
+):
+    code = f"""{IN_A_PROCESS}
+module._COMMIT_SECONDS = {seconds}
+def die(what, done, total):
+    if what.startswith("Decoding") and done == 6:
+        os.kill(os.getpid(), 9)
+images(die)
+"""
+    assert run_python(code, data, tmp_path / "cache").returncode == -9
+
+    images = read()
+
+    # Without a commit nothing counts, though its pixels lie in the file.
+    assert len(decodings) <= 4 if seconds == 0 else len(decodings) == 10
+    assert_right(images, data)
+
+
+def test_an_image_that_cannot_be_read_costs_only_itself(read, data, decodings):
+    whole = (data / "03.png").read_bytes()
+    (data / "03.png").write_bytes(whole[:-60])
+    (data / "05.png").write_bytes(b"")
+    (data / "06.png").write_bytes(b"")
+    with pytest.raises(DatasetError) as raised:
+        read()
+    lines = str(raised.value).splitlines()
+    assert lines[0].startswith("3 of 10 images")
+    assert [Path(line.split(": ")[0]).name for line in lines[1:]] == ["03.png", "05.png", "06.png"]
+    decodings.clear()
+
+    (data / "03.png").write_bytes(whole)
+    (data / "05.png").unlink()
+    (data / "06.png").unlink()
+    images = read()
+
+    assert decodings == ["03.png"]
+    assert_right(images, data)
+
+
+@pytest.mark.parametrize("how", ["flipped", "truncated", "emptied", "deleted"])
+def test_pixels_that_are_not_those_that_were_written_are_decoded_again(read, data, decodings, how):
+    images = read()
+    pixels = images.folder / "pixels"
+    content = bytearray(pixels.read_bytes())
+    del images
+    slot = 24 * 32 * 3
+    if how == "flipped":
+        content[3 * slot + 100] ^= 255
+        pixels.write_bytes(content)
+    elif how == "truncated":
+        pixels.write_bytes(content[: 8 * slot - 1])
+    elif how == "emptied":
+        pixels.write_bytes(b"")
+    else:
+        pixels.unlink()
+    decodings.clear()
+
+    again = read()
+
+    assert len(decodings) == {"flipped": 1, "truncated": 3, "emptied": 10, "deleted": 10}[how]
+    assert_right(again, data)
+
+
+def test_pixels_are_not_read_again_while_nothing_has_touched_them(read, monkeypatch):
+    read()
+    monkeypatch.setattr(PixelStore, "damaged", None)
+    read()
+
+
+def test_two_processes_at_once_decode_each_image_once(data, tmp_path):
+    code = f"{IN_A_PROCESS}\nprint(fingerprint(images()))".replace(
+        "def prepare(_, image):", "def prepare(_, image):\n    import time; time.sleep(0.05)"
+    )
+    command = [sys.executable, "-c", code, str(data), str(tmp_path / "cache")]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    ended = [process.communicate(timeout=100) for process in processes]
+
+    expected = fingerprint(decode_images(sorted(data.iterdir()), SIZE, "area"))
+    assert [out.strip() for out, _ in ended] == [expected] * 3, ended
+    (store,) = (tmp_path / "cache").iterdir()
+    assert (store / "pixels").stat().st_size == 10 * 24 * 32 * 3
+
+
+def test_what_one_process_has_mapped_stays_when_another_decodes_more(read, data):
+    images = read()
+    before = images[:].copy()
+    for number in range(5):
+        write(data / f"{number:02d}.png", 100 + number)
+
+    read()
+
+    np.testing.assert_array_equal(images[:], before)
+
+
+def test_a_disk_without_room_is_told_before_anything_is_decoded(read, decodings, monkeypatch):
+    wanted = 10 * 24 * 32 * 3
+
+    def usage(free: int) -> None:
+        told = type("Usage", (), {"free": free})
+        monkeypatch.setattr(module.shutil, "disk_usage", lambda _: told)
+
+    usage(wanted - 1)
+    with pytest.raises(OutputError, match=r"cache/parts-24x32-\w+: .*GB.*GB.*--cache-dir"):
+        read()
+    assert decodings == []
+    usage(wanted)
+    assert len(read()) == 10
+
+
+def test_a_disk_that_fills_up_meanwhile_costs_only_what_did_not_fit(
+    read, data, tmp_path, run_python, decodings
+):
+    slot = 24 * 32 * 3
+    code = f"""{IN_A_PROCESS}
+import resource
+module._COMMIT_SECONDS = 0
+module.decode_each.__globals__["_MAX_THREADS"] = 1
+resource.setrlimit(resource.RLIMIT_FSIZE, ({slot} * 6 + 10, {slot} * 6 + 10))
+try:
+    images()
+except DraemError as error:
+    print(error)
+"""
+    ended = run_python(code, data, tmp_path / "cache")
+    assert "cannot be written" in ended.stdout, ended
+    assert "cache/parts-24x32-" in ended.stdout
+    assert "--cache-dir" in ended.stdout
+
+    images = read()
+
+    assert 4 <= len(decodings) < 10
+    assert_right(images, data)
+
+
+def test_a_place_that_may_not_be_written_is_named(read, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(OutputError, match=r"cache/parts-24x32-\w+: cannot be written"):
+        read()
+
+
+def test_a_complete_cache_is_read_where_nothing_may_be_written(read, data, monkeypatch):
+    read()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    images = read()
+    assert len(images) == 10
+    assert kept_fingerprint(images) == fingerprint(images)
+
+    write(data / "03.png", 50)
+    with pytest.raises(OutputError, match=r"cache/parts-24x32-\w+: cannot be written"):
+        read()
+
+
+def test_files_that_become_several_pictures_each(data, tmp_path):
+    paths = sorted(data.iterdir())
+    counts = [1 + number % 3 for number in range(10)]
+
+    def prepare(place: int, image: np.ndarray) -> np.ndarray:
+        return np.stack([resize_image(image, SIZE) // (1 + n) for n in range(counts[place])])
+
+    pixels = Pixels(SIZE, counts, {"overlap": 3}, prepare)
+    for _ in range(2):
+        images = cached_images(paths, data, pixels, Cache("always", tmp_path), lambda *_: None)
+        expected = [
+            picture
+            for place, path in enumerate(paths)
+            for picture in prepare(place, decode_image(path))
+        ]
+        np.testing.assert_array_equal(images[:], expected)
+
+
+def test_fingerprints_are_worked_out_once(read, data, monkeypatch):
+    images = read()
+    wholes = [kept_fingerprint(part) for part in (images, images.part(0, 6), images.part(6, 10))]
+    assert wholes == [fingerprint(part) for part in (images[:], images[:6], images[6:])]
+    assert kept_fingerprint(images[:]) == wholes[0]
+
+    monkeypatch.setattr(module, "fingerprint", None)
+    again = read()
+    assert kept_fingerprint(again) == wholes[0]
+    assert kept_fingerprint(again.part(6, 10)) == wholes[2]
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "processes", "memory", "taken"),
+    [
+        ("auto", 25, 1, 100, False),
+        ("auto", 26, 1, 100, True),
+        ("auto", 25, 2, 100, True),
+        ("auto", 10**15, 1, None, False),
+        ("always", 1, 1, 100, True),
+        ("never", 10**15, 1, 100, False),
+    ],
+)
+def test_when_images_go_to_the_disk(mode, size, processes, memory, taken, monkeypatch):
+    monkeypatch.setattr(module, "available_memory", lambda: memory)
+    assert Cache(mode, None, processes).takes(size) == taken
+
+
+def test_where_caches_lie(monkeypatch, tmp_path):
+    monkeypatch.setattr(module.sys, "platform", "linux")
+    monkeypatch.delenv("DRAEM_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_folder() == tmp_path / "xdg" / "draem"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_folder() == Path.home() / ".cache" / "draem"
+    monkeypatch.setattr(module.sys, "platform", "darwin")
+    assert default_folder() == Path.home() / "Library" / "Caches" / "draem"
+    monkeypatch.setattr(module.sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    assert default_folder() == tmp_path / "local" / "draem"
+    monkeypatch.setenv("DRAEM_CACHE", str(tmp_path / "mine"))
+    assert default_folder() == tmp_path / "mine"

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from draem.errors import OutputError
+from draem.simulation import pictures as module
+from draem.simulation.foreground import find_foreground, place_weights
+from draem.simulation.pictures import (
+    Pictures,
+    all_of,
+    chunks,
+    mapped_pictures,
+    on_device,
+    room_beside,
+)
+from draem.simulation.profile import PAPER, UPSTREAM, VARIED, SimulationProfile
+from draem.simulation.simulator import SimulatedBatch, are_grey, is_grey
+from draem.simulation.varied import make_simulator, without_clean_samples
+
+CPU = torch.device("cpu")
+ROWS = np.array([7, 2, 3, 0, 9, 5], np.int64)
+
+
+def noise(count: int, size: tuple[int, int], seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, *size), generator=generator, dtype=torch.uint8)
+
+
+def parts(count: int = 10) -> Tensor:
+    """Parts before a plain background, a little elsewhere in each picture."""
+    images = 20 + noise(count, (64, 96), 1) // 32
+    for number, image in enumerate(images):
+        image[:, 18 + number : 42 + number, 40:64] += 100 + noise(1, (24, 24), number)[0] // 3
+    return images
+
+
+def on_disk(images: Tensor, folder: Path) -> Pictures:
+    """The pictures in `ROWS`, mapped read-only from a file."""
+    pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
+    pixels.tofile(folder / "pixels")
+    mapped = np.asarray(np.memmap(folder / "pixels", np.uint8, "r", shape=pixels.shape))
+    return mapped_pictures(mapped, ROWS, folder)
+
+
+def in_memory(images: Tensor) -> Tensor:
+    return images[torch.from_numpy(ROWS)]
+
+
+def assert_same(first: SimulatedBatch, second: SimulatedBatch) -> None:
+    for name, *pair in zip(SimulatedBatch._fields, first, second, strict=True):
+        assert torch.equal(*pair), name
+
+
+def test_pictures_are_counted_measured_and_taken_like_a_tensor(tmp_path: Path) -> None:
+    mapped, whole = on_disk(parts(), tmp_path), in_memory(parts())
+
+    assert len(mapped) == 6
+    assert mapped.shape == whole.shape
+    assert mapped.ndim == whole.ndim
+    assert mapped.dtype == whole.dtype
+    places = torch.tensor([3, 0, 3])
+    assert torch.equal(mapped[places], whole[places])
+    assert torch.equal(mapped[1:4], whole[1:4])
+
+
+@pytest.mark.parametrize("limit", [1, 3 * 64 * 96 * 4, 10**9])
+def test_all_pictures_are_seen_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", limit)
+    whole = in_memory(parts())
+    for pictures in (on_disk(parts(), tmp_path), whole):
+        seen = list(chunks(pictures))
+        assert [start for start, _ in seen] == list(range(0, 6, min(6, max(1, limit // 18432))))
+        assert torch.equal(torch.cat([part for _, part in seen]), whole)
+
+
+VARIED_TURNED = replace(
+    VARIED, crop=32, zoom=1.5, rotation_share=0.5, rotation_degrees=90, flips=True
+)
+
+
+@pytest.mark.parametrize("with_region", [False, True])
+@pytest.mark.parametrize(
+    "profile",
+    [PAPER, UPSTREAM, replace(VARIED, crop=32), VARIED_TURNED, replace(VARIED_TURNED, crop=None)],
+    ids=["paper", "upstream", "varied", "turned", "whole"],
+)
+@pytest.mark.parametrize("images", [parts(), noise(10, (64, 96), 5)], ids=["parts", "noise"])
+def test_batches_are_the_same_from_the_disk_and_from_memory(
+    images: Tensor,
+    profile: SimulationProfile,
+    with_region: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 3 * 64 * 96 * 4)  # four pictures and then two
+    region = None
+    if with_region:
+        region = torch.zeros(64, 96, dtype=torch.bool)
+        region[10:40, 30:70] = True
+    textures = noise(3, (64, 96), 2)
+    mapped, whole = on_disk(images, tmp_path), in_memory(images)
+    sources: list[Tensor | Pictures] = [mapped, all_of(whole, CPU), whole]
+    made = [make_simulator(source, textures, profile, 3, region) for source in sources]
+    for step in range(3):
+        expected = made[-1].batch(step, 8)
+        assert_same(made[0].batch(step, 8), expected)
+        assert_same(made[1].batch(step, 8), expected)
+    validating = [without_clean_samples(each, 9) for each in made]
+    assert_same(validating[0].batch(1, 4), validating[2].batch(1, 4))
+    shares = made[0].batch(0, 4, rank=1, world=2), made[2].batch(0, 4, rank=1, world=2)
+    assert_same(*shares)
+
+
+def float_parts(images: Tensor) -> tuple[Tensor, Tensor]:
+    """The part by torch's pooling of floats, and which pictures show one."""
+    pixels = images.float() / 255
+    edges = pixels[:, :, :4], pixels[:, :, -4:], pixels[..., :4], pixels[..., -4:]
+    border = torch.cat([edge.flatten(2) for edge in edges], dim=2)
+    color = border.median(dim=2, keepdim=True).values
+    plain = ((border - color).abs().amax(1) < 0.1).float().mean(1) > 0.9
+    away = (pixels - color[..., None]).abs().amax(1, keepdim=True)
+    part = (functional.avg_pool2d(away, 5, 1, 2) > 0.1).float()
+    share = part.mean((1, 2, 3))
+    usable = plain & (share > 0.01) & (share < 0.6)
+    grown = functional.max_pool2d(part, 9, 1, 4)
+    grown[~usable] = 1
+    return (255 * grown).to(torch.uint8), usable
+
+
+@pytest.mark.parametrize("odd", [0, 1, 3])
+def test_the_part_is_that_of_torchs_pooling_of_floats(
+    odd: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 3 * 64 * 96 * 3)
+    images = parts(20)
+    images[:odd] = noise(odd, (64, 96), 8)
+    expected, usable = float_parts(images)
+    assert int(usable.sum()) == 20 - odd
+
+    found = find_foreground(images)
+    mapped = find_foreground(all_of(images, CPU, tmp_path))
+
+    assert (found is None) == (mapped is None) == (odd == 3)
+    if isinstance(found, Tensor) and isinstance(mapped, Pictures):
+        assert torch.equal(found, expected)
+        assert torch.equal(mapped[:], expected)
+        weights = place_weights(found, images)
+        assert torch.equal(place_weights(mapped, all_of(images, CPU, tmp_path)), weights)
+        assert list(tmp_path.iterdir()) == []  # files without a name, gone with the process
+
+
+def test_pictures_without_a_part_take_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    monkeypatch.setattr(module, "_nameless_file", None)
+    assert find_foreground(on_disk(noise(10, (64, 96), 3), tmp_path)) is None
+
+
+@pytest.mark.parametrize("grey", [True, False])
+def test_grey_pictures_on_the_disk_are_told(grey: bool, tmp_path: Path) -> None:
+    images = noise(10, (64, 96), 4)
+    images = images[:, :1].expand(-1, 3, -1, -1).contiguous() if grey else images
+    images[2] = 7
+    mapped = on_disk(images, tmp_path)
+    assert is_grey(mapped) == grey
+    assert are_grey(mapped).tolist() == [grey or row == 2 for row in ROWS]
+
+
+def test_room_is_on_the_disk_for_pictures_on_the_disk(tmp_path: Path) -> None:
+    for dtype in (torch.uint8, torch.float32):
+        room = room_beside(all_of(parts(), CPU, tmp_path), (5, 7), dtype)
+        assert room.dtype == dtype
+        room[:] = torch.arange(7)
+        assert room.sum() == 5 * 21
+    assert list(tmp_path.iterdir()) == []
+    assert room_beside(parts(), (2, 3), torch.float32).shape == (2, 3)
+    assert room_beside(all_of(parts(), CPU), (2, 3), torch.uint8).shape == (2, 3)
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OutputError, match=r"No space left.*--cache-dir") as raised:
+        room_beside(all_of(parts(), CPU, tmp_path), (5, 7), torch.uint8)
+    assert raised.value.path == tmp_path
+
+
+def test_a_folder_that_may_only_be_read_is_no_hindrance(tmp_path: Path) -> None:
+    room = room_beside(all_of(parts(), CPU, tmp_path / "nowhere"), (5, 7), torch.uint8)
+    assert room.shape == (5, 7)
+
+
+def test_pictures_go_to_a_device_where_they_fit_and_stay_where_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, mapped = in_memory(parts()), on_disk(parts(), tmp_path)
+    elsewhere = replace(mapped, device=torch.device("meta"))
+
+    assert on_device(whole, CPU) is whole
+    kept = on_device(elsewhere, CPU)
+    assert isinstance(kept, Pictures)
+    assert kept.device == CPU
+    assert kept.stored is mapped.stored
+
+    monkeypatch.setattr(module, "_fits", lambda *_: True)
+    moved = on_device(elsewhere, CPU)
+    assert isinstance(moved, Tensor)
+    assert torch.equal(moved, whole)
+
+    monkeypatch.setattr(module, "_fits", lambda *_: False)
+    stayed = on_device(whole, torch.device("meta"))
+    assert isinstance(stayed, Pictures)
+    assert stayed.stored is whole
+    assert stayed.device.type == "meta"
+
+
+def test_a_gpu_must_have_room_for_twice_the_pictures_and_their_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = torch.zeros(3, 3, 10, 10, dtype=torch.uint8)
+    needed = 2 * 900 * 4 // 3
+    for free, fits in ((needed, True), (needed - 1, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 10**12))
+        assert module._fits(images, torch.device("cuda:0")) == fits
