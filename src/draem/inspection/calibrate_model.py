@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from draem.datasets.decoded import decode_images, decode_tiles, fingerprint_files, plan_grids
+from draem.datasets.decoded import (
+    decode_images,
+    decode_tiles,
+    fingerprint,
+    fingerprint_files,
+    plan_grids,
+)
 from draem.datasets.held_out import split_held_out
 from draem.datasets.layout import gather_good_images
 from draem.errors import DatasetError, ImageError, InputError
