@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from draem.simulation.draws import take
+
+
+_COARSE = 2
+"""From this scale on, pixels between the sampled ones would be skipped; they are averaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,9 @@ def cut(pictures: Tensor, windows: Windows, size: tuple[int, int]) -> Tensor:
     Returns:
         (batch, channels, *size) float32 in [0, 1], on the device of the pictures.
     """
+    coarse = windows.scale >= _COARSE
+    if coarse.any():
+        return _cut_coarse(pictures, windows, size, coarse)
     straight = (windows.degrees == 0) & (windows.scale == 1)
     if straight.all():
         return _cut_straight(pictures, windows, size)
@@ -51,6 +59,21 @@ def cut(pictures: Tensor, windows: Windows, size: tuple[int, int]) -> Tensor:
         rows = chosen.nonzero()[:, 0]
         if len(rows):
             seen[rows.to(seen.device)] = cutter(pictures, take(windows, rows), size)
+    return seen
+
+
+def _cut_coarse(
+    pictures: Tensor, windows: Windows, size: tuple[int, int], coarse: Tensor
+) -> Tensor:
+    """As `cut`, with windows at half the resolution averaged instead of skipping pixels."""
+    seen = pictures.new_empty(len(coarse), pictures.shape[1], *size, dtype=torch.float32)
+    if len(fine := (~coarse).nonzero()[:, 0]):
+        seen[fine.to(seen.device)] = cut(pictures, take(windows, fine), size)
+    rows = coarse.nonzero()[:, 0]
+    chosen = take(windows, rows)
+    closer = dataclasses.replace(chosen, scale=chosen.scale / 2)
+    twice = cut(pictures, closer, (2 * size[0], 2 * size[1]))
+    seen[rows.to(seen.device)] = torch.nn.functional.avg_pool2d(twice, 2)
     return seen
 
 
