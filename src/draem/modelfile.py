@@ -86,6 +86,7 @@ class ModelCard(_Card):
             a model without one.
         discriminative_width: Channels of the discriminative sub-network's first stage.
         shape: `published` or `compact`; see `draem.networks.model.Draem`.
+        scales: How many scales the network looks at, each half as fine as the one before.
         image_size: Height and width that images are resized to, or of the tiles they are cut into.
         interpolation: How they are resized.
         smoothing: Side of the score's mean filter at 256 pixels, in proportion at other sizes.
@@ -105,6 +106,7 @@ class ModelCard(_Card):
     reconstructive_width: int = Field(ge=0)
     discriminative_width: int = Field(ge=1)
     shape: Literal["published", "compact"] = "published"
+    scales: int = Field(1, ge=1, le=4)
     image_size: tuple[int, int]
     interpolation: Literal["bilinear", "area"] = "bilinear"
     smoothing: int = Field(21, ge=1, le=127)

@@ -39,14 +39,15 @@ def torch_cuda(path: Path) -> Runtime:
     return load_torch_runtime(path, "cuda")[1]
 
 
-@pytest.fixture(scope="module", params=["published", "compact"])
+@pytest.fixture(scope="module", params=[("published", 1), ("compact", 2)], ids=str)
 def model(
     request: pytest.FixtureRequest,
     write_tiny_model: Callable[..., object],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    path = tmp_path_factory.mktemp(request.param) / "model.safetensors"
-    write_tiny_model(path, shape=request.param)
+    shape, scales = request.param
+    path = tmp_path_factory.mktemp(shape) / "model.safetensors"
+    write_tiny_model(path, shape=shape, scales=scales)
     return path
 
 

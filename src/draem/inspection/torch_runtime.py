@@ -92,7 +92,7 @@ def read_network(path: str | Path) -> tuple[ModelCard, Draem]:
     card, state = read_model(path)
     check_image_size(*card.image_size)
     with torch.device("meta"):
-        model = Draem(card.reconstructive_width, card.discriminative_width, card.shape)
+        model = Draem(card.reconstructive_width, card.discriminative_width, card.shape, card.scales)
     try:
         model.load_state_dict(state, assign=True)
     except RuntimeError as error:

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from draem.errors import ImageSizeError
 from draem.networks.blocks import initialise
@@ -45,6 +46,8 @@ class Draem(nn.Module):
             paper's ablation.
         discriminative_width: Channels of the first stage; 64 as published.
         shape: `published`, or `compact`: fewer operations, made for CPUs.
+        scales: How many scales are looked at in evaluation mode, each half as fine as the one
+            before; 1 as published.
     """
 
     def __init__(
@@ -52,8 +55,10 @@ class Draem(nn.Module):
         reconstructive_width: int = 128,
         discriminative_width: int = 64,
         shape: Shape = "published",
+        scales: int = 1,
     ) -> None:
         super().__init__()
+        self._scales = scales
         compact = shape == "compact"
         reconstructive = CompactReconstructive if compact else ReconstructiveSubNetwork
         discriminative = CompactDiscriminative if compact else DiscriminativeSubNetwork
@@ -65,6 +70,9 @@ class Draem(nn.Module):
     def forward(self, images: Tensor) -> DraemOutput:
         """Reconstruct the images and mark what differs.
 
+        In evaluation mode the logits are the mean over all scales; training shows the network one
+        scale at a time. The reconstruction is always that of the images' own scale.
+
         Args:
             images: (batch, 3, height, width) RGB in [0, 1]; sides divisible by 32.
 
@@ -72,8 +80,25 @@ class Draem(nn.Module):
             ImageSizeError: A side is not divisible by 32.
         """
         check_image_size(images.shape[-2], images.shape[-1])
+        output = self._at_one_scale(images)
+        if self.training or self._scales == 1:
+            return output
+        logits = [output.mask_logits]
+        for _ in range(1, self._scales):
+            images = functional.avg_pool2d(images, 2)
+            logits.append(self._enlarged_logits(images, output.mask_logits))
+        return DraemOutput(output.reconstruction, torch.stack(logits).mean(0))
+
+    def _at_one_scale(self, images: Tensor) -> DraemOutput:
         reconstruction = self.reconstructive(images)
         return DraemOutput(reconstruction, self.discriminative(reconstruction, images))
+
+    def _enlarged_logits(self, images: Tensor, like: Tensor) -> Tensor:
+        """The logits of images that were shrunk, at the size they had before."""
+        height, width = images.shape[-2:]
+        logits = self._at_one_scale(repeat_border(images, SIZE_STEP)).mask_logits
+        logits = logits[..., :height, :width]
+        return functional.interpolate(logits, size=like.shape[-2:], mode="bilinear")
 
     def recompute_activations(self, recompute: bool = True) -> None:
         """Train with less memory and more time: see `Sectioned`."""
@@ -82,10 +107,27 @@ class Draem(nn.Module):
                 part.recompute = recompute
 
 
+def repeat_border(images: Tensor, step: int) -> Tensor:
+    """Bring both sides to multiples of `step` by repeating the last row and column.
+
+    Args:
+        images: (batch, channels, height, width).
+        step: In pixels.
+    """
+    for axis in (-2, -1):
+        missing = -images.shape[axis] % step
+        if missing:
+            # Written with these operations because every runtime has them, unlike padding modes.
+            last = images.narrow(axis, images.shape[axis] - 1, 1)
+            images = torch.cat((images, *[last] * missing), dim=axis)
+    return images
+
+
 def build_draem(
     reconstructive_width: int = 128,
     discriminative_width: int = 64,
     shape: Shape = "published",
+    scales: int = 1,
     *,
     seed: int = 0,
 ) -> Draem:
@@ -95,6 +137,7 @@ def build_draem(
         reconstructive_width: Channels of the reconstructive sub-network's first stage.
         discriminative_width: Channels of the discriminative sub-network's first stage.
         shape: `published` or `compact`.
+        scales: How many scales are looked at in evaluation mode.
         seed: Decides the starting weights. Global random state is neither read nor changed.
 
     Example:
@@ -104,7 +147,7 @@ def build_draem(
         ((1, 3, 32, 64), (1, 2, 32, 64))
     """
     with torch.device("meta"):
-        model = Draem(reconstructive_width, discriminative_width, shape)
+        model = Draem(reconstructive_width, discriminative_width, shape, scales)
     model.to_empty(device="cpu")
     start = initialise_compact if shape == "compact" else initialise
     start(model, torch.Generator().manual_seed(seed))

@@ -97,6 +97,7 @@ def draw_fills(
     )
     other = kind == FILLS.index("other")
     step, way = logarithmic(3, 30) * (min(size) / 128), uniform(0, 2 * math.pi)
+    step = step * seen.scale
     chosen = torch.randint(pictures[0], (batch,), generator=generator)
     between = [(side - 1) / 2 % 1 for side in size]  # pixels' centres must fall on whole numbers
     anywhere = [

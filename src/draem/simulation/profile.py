@@ -32,6 +32,7 @@ class SimulationProfile:
         crop: Side of the windows that are cut from the images, in pixels; None for whole images.
             This and all that follows concerns `varied` alone.
         flips: Half of the windows are mirrored.
+        coarse_share: Share of the windows that show twice as much at half the resolution.
         zoom: Half of the windows are enlarged or shrunk by up to this factor.
         shapes: How often each shape comes: fields of Perlin noise, blobs, lines.
         fills: How often each fill comes: a foreign texture, another good part, the same part some
@@ -56,6 +57,7 @@ class SimulationProfile:
     mask_shape: Literal["perlin", "rectangle"] = "perlin"
     crop: int | None = None
     flips: bool = False
+    coarse_share: float = 0.0
     zoom: float = 1.0
     shapes: tuple[float, float, float] = (1.0, 0.0, 0.0)
     fills: tuple[float, float, float, float, float] = (1.0, 0.0, 0.0, 0.0, 0.0)
@@ -110,6 +112,7 @@ VARIED = SimulationProfile(
     clean_share=0.25,
     grey_sources=True,
     crop=128,
+    coarse_share=0.5,
     shapes=(0.3, 0.35, 0.35),
     fills=(0.35, 0.1, 0.15, 0.3, 0.1),
     layers=2,

@@ -168,12 +168,14 @@ class VariedSimulator(Simulator):
         columns = (cell % cells[1] + uniform(0, 1)) * (width / cells[1])
         turned = uniform(0, 1) < profile.rotation_share
         zoom = math.log(profile.zoom)
+        coarse = 1.0 + (uniform(0, 1) < profile.coarse_share)
+        reach = [side * coarse for side in self.size]  # of a window, in the picture's pixels
         windows = Windows(
             pictures=pictures,
-            rows=self._centre(rows + uniform(-1 / 3, 1 / 3) * self.size[0], height, 0),
-            columns=self._centre(columns + uniform(-1 / 3, 1 / 3) * self.size[1], width, 1),
+            rows=centre(rows + uniform(-1 / 3, 1 / 3) * reach[0], reach[0], height),
+            columns=centre(columns + uniform(-1 / 3, 1 / 3) * reach[1], reach[1], width),
             degrees=uniform(-profile.rotation_degrees, profile.rotation_degrees) * turned,
-            scale=torch.exp(uniform(-zoom, zoom) * (uniform(0, 1) < 0.5)),
+            scale=coarse * torch.exp(uniform(-zoom, zoom) * (uniform(0, 1) < 0.5)),
             mirrored=(uniform(0, 1) < 0.5) & profile.flips,
         )
         clean = uniform(0, 1) < profile.clean_share
@@ -205,10 +207,18 @@ class VariedSimulator(Simulator):
             row, column = uniform(0, self.size[0]), uniform(0, self.size[1])
         return _Draws(windows, tuple(layers))
 
-    def _centre(self, wanted: Tensor, side: int, axis: int) -> Tensor:
-        """The nearest centre for which the window lies within the picture, on whole pixels."""
-        half = (self.size[axis] - 1) / 2
-        return (wanted.clamp(half, side - 1 - half) - half).round() + half
+
+def centre(wanted: Tensor, reach: Tensor, side: int) -> Tensor:
+    """The nearest centre for which a window lies within the picture, on whole pixels.
+
+    Args:
+        wanted: (windows,) where the centre should lie, in pixels.
+        reach: (windows,) how many pixels the window spans; where it spans more than there are, all
+            of them come to lie within the window.
+        side: Of the picture, in pixels.
+    """
+    half, spare = (reach - 1) / 2, side - reach
+    return (wanted - half).clamp(spare.clamp(max=0), spare.clamp(min=0)).round() + half
 
 
 def stands_out(images: Tensor, filled: Tensor) -> Tensor:

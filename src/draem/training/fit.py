@@ -181,6 +181,7 @@ class _Training:
             recipe.network.reconstructive_width,
             recipe.network.discriminative_width,
             recipe.network.shape,
+            recipe.network.scales,
             seed=options.seed,
         )
         if options.init == "warm":
@@ -306,6 +307,7 @@ class _Training:
             reconstructive_width=network.reconstructive_width,
             discriminative_width=network.discriminative_width,
             shape=network.shape,
+            scales=network.scales,
             image_size=fixed_image_size(self._recipe),
             interpolation=network.interpolation,
             smoothing=network.smoothing,

@@ -25,6 +25,8 @@ class NetworkSection(Section):
             ablation without one.
         discriminative_width: Channels of the discriminative sub-network's first stage.
         shape: `published`, or `compact`: fewer operations, made for CPUs.
+        scales: How many scales are looked at, each half as fine as the one before, and averaged;
+            1 as published.
         image_size: Height and width of the network's input, multiples of 32; or `auto`: the
             proportions of the training images, their shorter side between 256 and 512.
         interpolation: `bilinear` as published, or `area`, which averages when it shrinks.
@@ -37,6 +39,7 @@ class NetworkSection(Section):
     reconstructive_width: int = Field(128, ge=0, le=1024)
     discriminative_width: int = Field(64, ge=1, le=1024)
     shape: Literal["published", "compact"] = "published"
+    scales: int = Field(1, ge=1, le=4)
     image_size: tuple[int, int] | Literal["auto"] = (256, 256)
     interpolation: Literal["bilinear", "area"] = "bilinear"
     smoothing: int = Field(21, ge=1, le=127)
@@ -86,6 +89,8 @@ class SimulationSection(Section):
         grey_sources: Make anomaly sources grey where the normal images are grey.
         crop: `varied` alone: side of the windows that are cut from the images, a multiple of 32.
         flips: `varied` alone: half of the windows are mirrored.
+        coarse_share: `varied` alone: share of the windows that show twice as much at half the
+            resolution.
         zoom: `varied` alone: half of them are enlarged or shrunk by up to this factor.
         shapes: `varied` alone: how often fields of Perlin noise, blobs and lines come.
         fills: `varied` alone: how often each fill comes; see the method page.
@@ -105,6 +110,7 @@ class SimulationSection(Section):
     grey_sources: bool | None = None
     crop: int | None = Field(None, ge=32, multiple_of=32)
     flips: bool | None = None
+    coarse_share: float | None = Field(None, ge=0, le=1)
     zoom: float | None = Field(None, ge=1, le=4)
     shapes: tuple[_Weight, _Weight, _Weight] | None = None
     fills: tuple[_Weight, _Weight, _Weight, _Weight, _Weight] | None = None
@@ -114,7 +120,7 @@ class SimulationSection(Section):
 
     @model_validator(mode="after")
     def _of_this_profile(self) -> SimulationSection:
-        varied = ("crop", "flips", "zoom", "shapes", "fills", "layers", "on_part")
+        varied = ("crop", "flips", "coarse_share", "zoom", "shapes", "fills", "layers", "on_part")
         foreign = ("mask_shape",) if self.profile == "varied" else varied
         stated = [key for key in foreign if getattr(self, key) is not None]
         if stated:

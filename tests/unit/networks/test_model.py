@@ -34,6 +34,56 @@ def test_parameter_count_of_the_preset_compact() -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == 1_393_656
 
 
+def test_one_scale_is_the_default() -> None:
+    images = torch.rand(1, 3, 64, 32)
+    first, second = (build_draem(2, 2, *rest).eval() for rest in ((), ("published", 1)))
+
+    assert torch.equal(first(images).mask_logits, second(images).mask_logits)
+
+
+@SHAPES
+def test_logits_are_the_mean_over_the_scales(shape: Shape) -> None:
+    model = build_draem(2, 2, shape, 3).eval()
+    single = build_draem(2, 2, shape).eval()
+    images = torch.rand(2, 3, 128, 256)
+
+    output = model(images)
+
+    expected = single(images).mask_logits
+    for shrink in (2, 4):
+        area = torch.nn.functional.interpolate(images, scale_factor=1 / shrink, mode="area")
+        logits = single(area).mask_logits
+        expected = expected + torch.nn.functional.interpolate(
+            logits, scale_factor=shrink, mode="bilinear", align_corners=False
+        )
+    torch.testing.assert_close(output.mask_logits, expected / 3, atol=1e-5, rtol=0)
+    assert torch.equal(output.reconstruction, single(images).reconstruction)
+
+
+def test_training_sees_one_scale() -> None:
+    images = torch.rand(2, 3, 64, 64)
+    model, single = (build_draem(2, 2, "compact", scales).train() for scales in (2, 1))
+
+    assert torch.equal(model(images).mask_logits, single(images).mask_logits)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (96, 64), (96, 160)])
+def test_a_shrunken_image_that_the_strides_do_not_divide(size: tuple[int, int]) -> None:
+    model, single = (build_draem(2, 2, "compact", scales).eval() for scales in (2, 1))
+    images = torch.rand(1, 3, *size)
+
+    logits = model(images).mask_logits
+
+    assert logits.shape == (1, 2, *size)
+    half = torch.nn.functional.avg_pool2d(images, 2)
+    height, width = half.shape[2:]
+    padded = torch.nn.functional.pad(half, (0, -width % 32, 0, -height % 32), mode="replicate")
+    coarse = single(padded).mask_logits[..., :height, :width]
+    coarse = torch.nn.functional.interpolate(coarse, size=size, mode="bilinear")
+    expected = (single(images).mask_logits + coarse) / 2
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+
+
 def test_the_published_shape_is_the_default() -> None:
     for model in (Draem(2, 2), build_draem(2, 2)):
         assert isinstance(model.reconstructive, ReconstructiveSubNetwork)

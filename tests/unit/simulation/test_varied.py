@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from draem.errors import InputError
 from draem.simulation.fills import FILLS
@@ -16,6 +17,7 @@ from draem.simulation.shapes import shape_weights
 from draem.simulation.simulator import SimulatedBatch, Simulator
 from draem.simulation.varied import (
     VariedSimulator,
+    centre,
     make_simulator,
     stands_out,
     texture_size,
@@ -56,7 +58,7 @@ def parts(count: int) -> Tensor:
 
 def simulator(images: Tensor | None = None, seed: int = 0, **settings: Any) -> VariedSimulator:
     images = pictures(5) if images is None else images
-    profile = replace(VARIED, **{"crop": 32, **settings})
+    profile = replace(VARIED, **{"crop": 32, "coarse_share": 0.0, **settings})
     return VariedSimulator(images, pictures(3, (30, 30), seed=1), profile, seed)
 
 
@@ -272,6 +274,65 @@ def test_half_of_the_windows_are_mirrored_where_asked(flips: bool) -> None:
     assert set(along.tolist()) == ({-1.0, 1.0} if flips else {1.0})
     assert float((along == -1).float().mean()) == pytest.approx(0.5 * flips, abs=0.12)
     assert bool((places.diff(dim=2)[:, 0].round() == 1).all())
+
+
+def test_coarse_windows_show_averages_of_twice_as_much() -> None:
+    images = pictures(3, (70, 90))
+
+    seen = simulator(images, crop=32, coarse_share=1.0).batch(0, 12).normal_images
+
+    halves = [
+        functional.avg_pool2d(images[:, :, top:, left:].float() / 255, 2)
+        for top in (0, 1)
+        for left in (0, 1)
+    ]
+    spots = torch.cat([functional.unfold(half, 32).movedim(2, 1).flatten(0, 1) for half in halves])
+    for window in seen.flatten(1):
+        assert float((spots - window).abs().amax(1).min()) < 1e-5
+
+
+def test_the_coarse_share_is_that_of_the_windows() -> None:
+    made = simulator(maps(3, (70, 90)), crop=20, coarse_share=0.25)
+
+    places = seen_places(made, steps=25)
+
+    steps = places[:, 0].diff(dim=1).mean((1, 2))
+    coarse = (steps - 2).abs() < 1e-3
+    assert torch.all(coarse | ((steps - 1).abs() < 1e-3))
+    assert float(coarse.float().mean()) == pytest.approx(0.25, abs=0.06)
+
+
+def test_a_coarse_window_may_be_larger_than_the_picture() -> None:
+    made = simulator(maps(2, (40, 56)), crop=32, coarse_share=1.0)
+
+    rows = seen_places(made)[:, 0]
+
+    assert rows.shape == (16, 32, 32)
+    assert float(rows.min()) <= 1.5
+    assert float(rows.max()) >= 37.5
+
+
+@pytest.mark.parametrize("reach", [6.0, 7.0])
+def test_a_window_stays_within_its_picture(reach: float) -> None:
+    wanted = torch.linspace(-5, 30, 50)
+
+    found = centre(wanted, torch.full((50,), reach), 20)
+
+    first, last = found - (reach - 1) / 2, found + (reach - 1) / 2
+    assert torch.equal(first, first.round())
+    assert float(first.min()) == 0
+    assert float(last.max()) == 19
+    inner = (wanted > 4) & (wanted < 15)
+    assert float((found - wanted)[inner].abs().max()) <= 0.5
+
+
+def test_a_window_larger_than_its_picture_holds_it() -> None:
+    wanted = torch.linspace(-50, 50, 60)
+
+    found = centre(wanted, torch.full((60,), 32.0), 20)
+
+    assert float((found - 15.5).max()) <= 0
+    assert float((found + 15.5).min()) >= 19
 
 
 def test_half_of_the_windows_are_zoomed_up_to_the_factor() -> None:
