@@ -16,10 +16,11 @@ from draem.simulation.draws import move, take
 from draem.simulation.fills import Fills, draw_fills, fill, made_of
 from draem.simulation.filters import box_blur, dilate
 from draem.simulation.foreground import COARSE, find_foreground, place_weights
+from draem.simulation.greyness import are_grey
 from draem.simulation.interest import within_interest
 from draem.simulation.profile import SimulationProfile
 from draem.simulation.shapes import Shapes, draw_shapes, shape_weights
-from draem.simulation.simulator import SimulatedBatch, Simulator, are_grey, seeded_generator
+from draem.simulation.simulator import SimulatedBatch, Simulator, seeded_generator
 from draem.simulation.windows import Windows, cut, locate
 
 _VISIBLE = 0.02
