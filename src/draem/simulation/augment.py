@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
 from draem.simulation import colors, tables
+from draem.simulation.draws import Rows, in_parts, on_device, pick, put, rows_of
 from draem.simulation.geometry import rotate
 
 Draw = Callable[[int, torch.Generator], Tensor]
@@ -28,18 +30,20 @@ Draw = Callable[[int, torch.Generator], Tensor]
 class Operation:
     """One augmentation.
 
-    Exactly one of `table` and `pixels` is given.
+    Exactly one of `table`, `fitted` and `pixels` is given.
 
     Attributes:
         name: As in the profile and in the method page.
         draw: Draws its parameters.
-        table: A point operation: (parameters, value counts) to a (batch, 3, 256) table.
+        table: A point operation: parameters to a (batch, 3, 256) table.
+        fitted: One that depends on the picture: (parameters, value counts) to such a table.
         pixels: Any other: (uint8 pictures, parameters) to uint8 pictures.
     """
 
     name: str
     draw: Draw
-    table: Callable[[Tensor, Tensor], Tensor] | None = None
+    table: Callable[[Tensor], Tensor] | None = None
+    fitted: Callable[[Tensor, Tensor], Tensor] | None = None
     pixels: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
@@ -71,25 +75,27 @@ def _nothing(batch: int, generator: torch.Generator) -> Tensor:  # noqa: ARG001
 
 
 PAPER_OPERATIONS: tuple[Operation, ...] = (
-    Operation("posterize", _whole(2, 6), lambda p, _: tables.posterize(p[:, 0])),
+    Operation("posterize", _whole(2, 6), lambda p: tables.posterize(p[:, 0])),
     Operation("sharpness", _uniform((0, 4)), pixels=lambda x, p: colors.sharpness(x, p[:, 0])),
-    Operation("solarize", _uniform((32, 256)), lambda p, _: tables.solarize(p[:, 0])),
-    Operation("equalize", _nothing, lambda _, counts: tables.equalize(counts)),
+    Operation("solarize", _uniform((32, 256)), lambda p: tables.solarize(p[:, 0])),
+    Operation("equalize", _nothing, fitted=lambda _, c: tables.equalize(c)),
     Operation(
         "brightness",
         _uniform((0.5, 1.5)),
-        lambda p, _: tables.scale_and_shift(p[:, 0], torch.zeros_like(p[:, 0])),
+        lambda p: tables.scale_and_shift(p[:, 0], torch.zeros_like(p[:, 0])),
     ),
     Operation("color", _uniform((0, 3)), pixels=lambda x, p: colors.color(x, p[:, 0])),
-    Operation("autocontrast", _nothing, lambda _, c: tables.autocontrast(c, c.new_zeros(len(c)))),
+    Operation(
+        "autocontrast", _nothing, fitted=lambda _, c: tables.autocontrast(c, c.new_zeros(len(c)))
+    ),
 )
 
 UPSTREAM_OPERATIONS: tuple[Operation, ...] = (
-    Operation("gamma", _uniform((0.5, 2), (0.5, 2), (0.5, 2)), lambda p, _: tables.gamma(p)),
+    Operation("gamma", _uniform((0.5, 2), (0.5, 2), (0.5, 2)), lambda p: tables.gamma(p)),
     Operation(
         "brightness",
         _uniform((0.8, 1.2), (-30, 30)),
-        lambda p, _: tables.scale_and_shift(p[:, 0], p[:, 1]),
+        lambda p: tables.scale_and_shift(p[:, 0], p[:, 1]),
     ),
     Operation("sharpness", _uniform((0, 2)), pixels=lambda x, p: colors.sharpness(x, p[:, 0])),
     Operation(
@@ -97,11 +103,13 @@ UPSTREAM_OPERATIONS: tuple[Operation, ...] = (
         _uniform((-50 / 255, 50 / 255), (-50 / 255, 50 / 255)),
         pixels=lambda x, p: colors.hue_and_saturation(x, p[:, 0], p[:, 1]),
     ),
-    Operation("solarize", _half_solarize, lambda p, _: tables.solarize(p[:, 0])),
-    Operation("posterize", _whole(1, 8), lambda p, _: tables.posterize(p[:, 0])),
-    Operation("invert", _nothing, lambda p, _: tables.invert(len(p), p.device)),
-    Operation("autocontrast", _uniform((0, 20)), lambda p, c: tables.autocontrast(c, p[:, 0])),
-    Operation("equalize", _nothing, lambda _, counts: tables.equalize(counts)),
+    Operation("solarize", _half_solarize, lambda p: tables.solarize(p[:, 0])),
+    Operation("posterize", _whole(1, 8), lambda p: tables.posterize(p[:, 0])),
+    Operation("invert", _nothing, lambda p: tables.invert(len(p), p.device)),
+    Operation(
+        "autocontrast", _uniform((0, 20)), fitted=lambda p, c: tables.autocontrast(c, p[:, 0])
+    ),
+    Operation("equalize", _nothing, fitted=lambda _, c: tables.equalize(c)),
     Operation("rotate", _uniform((-45, 45)), pixels=lambda x, p: rotate(x, p[:, 0], "black")),
 )
 
@@ -111,12 +119,15 @@ class AugmentationPlan:
     """Which operations each picture gets, in order, and with which parameters.
 
     Attributes:
-        choices: (batch, count) indices into the operations.
-        parameters: For each place in the order, one (batch, parameters) tensor an operation.
+        choices: (batch, count) indices into the operations, on the CPU.
+        parameters: (batch, count, columns), for each place in the order those of all operations
+            side by side, on the CPU.
+        columns: Which of them are each operation's.
     """
 
     choices: Tensor
-    parameters: tuple[tuple[Tensor, ...], ...]
+    parameters: Tensor
+    columns: tuple[slice, ...]
 
 
 def draw_plan(
@@ -131,10 +142,12 @@ def draw_plan(
         generator: On the CPU, so that every device augments alike.
     """
     order = torch.rand(batch, len(operations), generator=generator).argsort(dim=1)
-    parameters = tuple(
-        tuple(operation.draw(batch, generator) for operation in operations) for _ in range(count)
-    )
-    return AugmentationPlan(order[:, :count], parameters)
+    drawn = [[each.draw(batch, generator) for each in operations] for _ in range(count)]
+    ends = tuple(accumulate(part.shape[1] for part in drawn[0])) if drawn else ()
+    columns = tuple(slice(*pair) for pair in pairwise((0, *ends)))
+    parameters = [torch.cat(parts, dim=1) for parts in drawn]
+    together = torch.stack(parameters, dim=1) if drawn else torch.zeros(batch, 0, 0)
+    return AugmentationPlan(order[:, :count], together, columns)
 
 
 def augment(images: Tensor, operations: Sequence[Operation], plan: AugmentationPlan) -> Tensor:
@@ -148,23 +161,62 @@ def augment(images: Tensor, operations: Sequence[Operation], plan: AugmentationP
     Returns:
         (batch, 3, height, width) uint8; `images` is left as it was.
     """
+    return tables.apply(*all_but_look_up(images, operations, plan))
+
+
+def all_but_look_up(
+    images: Tensor, operations: Sequence[Operation], plan: AugmentationPlan
+) -> tuple[Tensor, Tensor]:
+    """As `augment`, but what is pending at the end is left to do.
+
+    Returns:
+        (batch, 3, height, width) uint8, and (batch, 3, 256) float32 tables through which these must
+        still be looked up.
+    """
     images = images.clone()
-    counts = tables.value_counts(images)
     pending = tables.identity(len(images), images.device).clone()
-    for place, drawn in enumerate(plan.parameters):
-        for index, operation in enumerate(operations):
-            rows = (plan.choices[:, place] == index).nonzero()[:, 0]
-            if not len(rows):
-                continue
-            parameters = drawn[index][rows].to(images.device)
-            rows = rows.to(images.device)
-            if operation.table is not None:
-                seen = tables.through(counts[rows], pending[rows])
-                table = operation.table(parameters, seen)
-                pending[rows] = table.gather(2, pending[rows].long())
-            elif operation.pixels is not None:
-                changed = operation.pixels(tables.apply(images[rows], pending[rows]), parameters)
-                images[rows] = changed
-                counts[rows] = tables.value_counts(changed)
-                pending[rows] = tables.identity(len(rows), images.device)
-    return tables.apply(images, pending)
+    waiting: set[int] = set()  # rows whose table is not the identity
+    for place, chosen in enumerate(zip(*plan.choices.tolist(), strict=True)):
+        for index in sorted(set(chosen)):
+            rows = [row for row, each in enumerate(chosen) if each == index]
+            operation, at = operations[index], rows_of(rows, len(images))
+            parameters = plan.parameters[at, place, plan.columns[index]].to(images.device)
+            at = on_device(at, images.device)
+            behind = waiting.isdisjoint(rows)
+            if operation.pixels is None:
+                before = None if behind else pending[at]
+                table = _table(operation, parameters, images, at, before)
+                pending[at] = table if behind else table.gather(2, pending[at].long())
+                waiting.update(rows)
+            else:
+                before = None if behind else pending[at]
+                changed = _by_parts(operation.pixels, pick(images, at), before, parameters)
+                put(images, at, changed)
+                pending[at] = tables.identity(len(rows), images.device)
+                waiting.difference_update(rows)
+    return images, pending
+
+
+def _by_parts(
+    change: Callable[[Tensor, Tensor], Tensor],
+    images: Tensor,
+    pending: Tensor | None,
+    parameters: Tensor,
+) -> Tensor:
+    changed = []
+    for part in in_parts(len(images), images.shape[2:].numel(), images.device):
+        seen = images[part] if pending is None else tables.apply(images[part], pending[part])
+        changed.append(change(seen, parameters[part]))
+    return changed[0] if len(changed) == 1 else torch.cat(changed)
+
+
+def _table(
+    operation: Operation, parameters: Tensor, images: Tensor, rows: Rows, pending: Tensor | None
+) -> Tensor:
+    """A point operation's table, to be looked up after those that are pending."""
+    if operation.table is not None:
+        return operation.table(parameters)
+    assert operation.fitted is not None
+    counts = tables.value_counts(pick(images, rows))
+    seen = counts if pending is None else tables.through(counts, pending)
+    return operation.fitted(parameters, seen)

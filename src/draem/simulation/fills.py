@@ -15,16 +15,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from draem.simulation import tables
 from draem.simulation.augment import (
     UPSTREAM_OPERATIONS,
     AugmentationPlan,
     Operation,
+    all_but_look_up,
     augment,
     draw_plan,
 )
 from draem.simulation.colors import color
-from draem.simulation.draws import take
+from draem.simulation.draws import Rows, on_device, pick, put, rows_of, take
 from draem.simulation.filters import box_blur
+from draem.simulation.geometry import whole_levels
 from draem.simulation.pictures import Pictures
 from draem.simulation.windows import Windows, cut
 
@@ -152,29 +155,47 @@ def fill(
     Returns:
         (batch, 3, height, width) in [0, 1].
     """
-    size = (normal.shape[2], normal.shape[3])
-    filled = normal.clone()
+    device, size = normal.device, (normal.shape[2], normal.shape[3])
+    filled = torch.empty_like(normal)
 
-    def of(*names: str) -> Tensor:
-        return made_of(fills, *names).nonzero()[:, 0]
+    def of(*names: str) -> tuple[Rows, Rows] | None:
+        rows = made_of(fills, *names).nonzero()[:, 0].tolist()
+        if not rows:
+            return None
+        chosen = rows_of(rows, len(normal))
+        return chosen, on_device(chosen, device)
 
-    if len(rows := of("texture")):
-        source = (cut(textures, take(fills.texture, rows), size) * 255).round().to(torch.uint8)
-        source = augment(source, operations, take(fills.plan, rows))
-        if len(plain := grey[rows].nonzero()[:, 0].to(source.device)):
-            colorless = torch.zeros(len(plain), device=source.device)
-            source[plain] = color(source[plain], colorless)
-        filled[rows.to(normal.device)] = source.float() / 255
-    if len(rows := of("other", "displaced")):
-        filled[rows.to(normal.device)] = cut(pictures, take(fills.elsewhere, rows), size)
-    if len(rows := of("tone")):
-        place = rows.to(normal.device)
+    if found := of("texture"):
+        rows, place = found
+        source = whole_levels(cut(textures, take(fills.texture, rows), size).mul_(255))
+        put(filled, place, _augmented(source, operations, take(fills.plan, rows), grey[rows]))
+    if found := of("other", "displaced"):
+        rows, place = found
+        put(filled, place, cut(pictures, take(fills.elsewhere, rows), size))
+    if found := of("tone"):
+        rows, place = found
         tone = fills.tone[rows]
-        tone = torch.where(grey[rows, None], tone.mean(1, keepdim=True), tone).to(normal.device)
-        relief = fills.relief[rows].to(normal.device)[:, None, None, None]
-        base = torch.lerp(box_blur(normal[place], 9), normal[place], relief)
-        filled[place] = (base + tone[:, :, None, None]).clamp(0, 1)
-    if len(rows := of("smear")):
-        place = rows.to(normal.device)
-        filled[place] = box_blur(normal[place], 7)
+        tone = torch.where(grey[rows, None], tone.mean(1, keepdim=True), tone).to(device)
+        relief = fills.relief[rows].to(device)[:, None, None, None]
+        seen = pick(normal, place)
+        base = torch.lerp(box_blur(seen, 9), seen, relief)
+        put(filled, place, base.add_(tone[:, :, None, None]).clamp_(0, 1))
+    if found := of("smear"):
+        _, place = found
+        put(filled, place, box_blur(pick(normal, place), 7))
     return filled
+
+
+def _augmented(
+    images: Tensor, operations: Sequence[Operation], plan: AugmentationPlan, grey: Tensor
+) -> Tensor:
+    """Augmented textures in [0, 1], without colour where asked."""
+    rows = grey.nonzero()[:, 0].tolist()
+    if not rows:
+        images, table = all_but_look_up(images, operations, plan)
+        return tables.look_up(images, table / 255)
+    images = augment(images, operations, plan)
+    place = on_device(rows_of(rows, len(images)), images.device)
+    colorless = torch.zeros(len(rows), device=images.device)
+    put(images, place, color(pick(images, place), colorless))
+    return images.float().div_(255)

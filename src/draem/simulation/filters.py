@@ -22,7 +22,8 @@ def box_blur(images: Tensor, side: int) -> Tensor:
     """
     half = side // 2
     padded = functional.pad(images, (half, half, half, half), mode="replicate")
-    return _along_both(padded, side, torch.add) / side**2
+    sums = _along_both(padded, side, torch.add)
+    return sums / side**2
 
 
 def box_sum(images: Tensor, side: int) -> Tensor:
@@ -49,9 +50,22 @@ def dilate(mask: Tensor, side: int) -> Tensor:
 
 def _along_both(padded: Tensor, side: int, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     for axis in (2, 3):
-        length = padded.shape[axis] - side + 1
-        joined = padded.narrow(axis, 0, length)
-        for shift in range(1, side):
-            joined = join(joined, padded.narrow(axis, shift, length))
-        padded = joined
+        padded = _along(padded, axis, side, join)
     return padded
+
+
+def _along(line: Tensor, axis: int, side: int, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Runs of `side` pixels, joined from runs of 1, 2, 4, ... pixels: fewer steps than pixels."""
+    runs = [line]
+    while 2 ** len(runs) <= side:
+        length = runs[-1].shape[axis]
+        reach = 2 ** (len(runs) - 1)
+        kept = length - reach
+        runs.append(join(runs[-1].narrow(axis, 0, kept), runs[-1].narrow(axis, reach, kept)))
+    length, covered = line.shape[axis] - side + 1, 2 ** (len(runs) - 1)
+    joined = runs[-1].narrow(axis, 0, length)
+    for power in range(len(runs) - 2, -1, -1):
+        if side & 2**power:
+            joined = join(joined, runs[power].narrow(axis, covered, length))
+            covered += 2**power
+    return joined

@@ -8,14 +8,17 @@ Source:
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import torch
 from torch import Tensor
 
+from draem.simulation.draws import in_parts
+
 
 def pixel_grid(
     height: int, width: int, degrees: Tensor, *, dtype: torch.dtype = torch.float32
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Where each pixel of a rotated picture looks in the picture that was not rotated.
 
     Args:
@@ -25,17 +28,35 @@ def pixel_grid(
         dtype: Of the result.
 
     Returns:
-        Rows and columns, each (batch, height, width) in pixels, pixel centres at whole numbers.
+        (2, batch, height, width): rows and columns in pixels, pixel centres at whole numbers.
+    """
+    down, right = turned_axes(height, width, degrees, dtype=dtype)
+    middle = down.new_tensor([(height - 1) / 2, (width - 1) / 2])
+    return (down + right).add_(middle.view(2, 1, 1, 1))
+
+
+def turned_axes(
+    height: int, width: int, degrees: Tensor, *, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """How far from the centre a rotated picture's rows and columns look: `pixel_grid` is their sum.
+
+    Args:
+        height: Rows.
+        width: Columns.
+        degrees: (batch,) rotation about the picture's centre, anticlockwise.
+        dtype: Of the result.
+
+    Returns:
+        (2, batch, height, 1) and (2, batch, 1, width): rows and columns in pixels.
     """
     radians = torch.deg2rad(degrees.to(dtype))[:, None, None]
-    middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
-    rows = torch.arange(height, device=degrees.device, dtype=dtype)[None, :, None] - middle_row
-    columns = torch.arange(width, device=degrees.device, dtype=dtype)[None, None, :] - middle_column
+    rows = torch.arange(height, device=degrees.device, dtype=dtype)[None, :, None]
+    columns = torch.arange(width, device=degrees.device, dtype=dtype)[None, None, :]
+    rows, columns = rows - (height - 1) / 2, columns - (width - 1) / 2
     cosine, sine = radians.cos(), radians.sin()
-    return (
-        cosine * rows + sine * columns + middle_row,
-        cosine * columns - sine * rows + middle_column,
-    )
+    down = torch.stack((cosine * rows, -sine * rows))
+    right = torch.stack((sine * columns, cosine * columns))
+    return down, right
 
 
 def perlin_noise(rows: Tensor, columns: Tensor, angles: Tensor) -> Tensor:
@@ -50,25 +71,12 @@ def perlin_noise(rows: Tensor, columns: Tensor, angles: Tensor) -> Tensor:
     Returns:
         (batch, height, width) in about [-1, 1], zero at every lattice node.
     """
-    row_floor, column_floor = rows.floor(), columns.floor()
-    v, u = rows - row_floor, columns - column_floor
-    height, width = angles.shape[1:]
-    top = row_floor.long() % height
-    left = column_floor.long() % width
-    bottom = (top + 1) % height
-    right = (left + 1) % width
-    gradients = torch.stack((angles.cos(), angles.sin())).flatten(2)  # (2, batch, R * C)
-
-    def ramp(row: Tensor, column: Tensor, v_offset: Tensor, u_offset: Tensor) -> Tensor:
-        node = (row * width + column).flatten(1)  # (batch, height * width)
-        along_rows, along_columns = (part.gather(1, node).view_as(rows) for part in gradients)
-        return along_rows * v_offset + along_columns * u_offset
-
-    fade_v, fade_u = _fade(v), _fade(u)
-    upper = torch.lerp(ramp(top, left, v, u), ramp(top, right, v, u - 1), fade_u)
-    lower = torch.lerp(ramp(bottom, left, v - 1, u), ramp(bottom, right, v - 1, u - 1), fade_u)
-    noise: Tensor = math.sqrt(2) * torch.lerp(upper, lower, fade_v)
-    return noise
+    places = torch.stack((rows, columns))
+    nodes = places.floor()
+    places.sub_(nodes)
+    count = nodes.new_tensor(angles.shape[1:]).view(2, 1, 1, 1)
+    nodes.sub_(nodes.div(count).floor_().mul_(count))
+    return _noise(places, nodes, _nodes(angles, (0, angles.shape[1] - 1), (0, angles.shape[2] - 1)))
 
 
 def perlin_field(
@@ -83,25 +91,95 @@ def perlin_field(
 
     Args:
         size: Height and width in pixels.
-        cells: (batch, 2) lattice cells over the height and over the width.
+        cells: (batch, 2) lattice cells over the height and over the width, on the CPU.
         degrees: (batch,) rotation of the noise about the picture's centre.
-        angles: (batch, R, C) gradient directions in radians.
+        angles: (batch, R, C) gradient directions in radians; where they are the noise is made.
         zero_outside: What the rotation brings in from beyond the picture is 0, as in the published
             code, which rotates the finished picture; otherwise the noise goes on there.
 
     Returns:
         (batch, height, width) in about [-1, 1].
     """
-    height, width = size
-    rows, columns = pixel_grid(height, width, degrees)
-    noise = perlin_noise(
-        rows * (cells[:, :1, None] / height), columns * (cells[:, 1:, None] / width), angles
-    )
-    if zero_outside:
-        inside = (rows >= 0) & (rows <= height - 1) & (columns >= 0) & (columns <= width - 1)
-        noise = torch.where(inside, noise, 0.0)
-    return noise
+    device = angles.device
+    down, right = turned_axes(*size, degrees.to(device))
+    middle = down.new_tensor([(side - 1) / 2 for side in size]).view(2, 1, 1, 1)
+    scale = (cells / torch.tensor(size)).T[:, :, None, None].to(device)
+    rows, columns = _reach(size, cells)
+    first = down.new_tensor([rows[0], columns[0]]).view(2, 1, 1, 1)
+    gradients = _nodes(angles, rows, columns)
+    field = down.new_empty(len(cells), *size)
+    for part, band in product(
+        in_parts(len(cells), size[0] * size[1], device), in_parts(size[0], size[1], device)
+    ):
+        places = (down[:, part, band] + right[:, part]).add_(middle)
+        inside = _inside(places, 2 * middle) if zero_outside else None
+        places.mul_(scale[:, part])
+        nodes = places.floor()
+        noise = _noise(places.sub_(nodes), nodes.sub_(first), gradients[:, :, :, part])
+        field[part, band] = noise if inside is None else noise.mul_(inside)
+    return field
+
+
+def _reach(size: tuple[int, int], cells: Tensor) -> list[tuple[int, int]]:
+    """The lowest and highest node, along rows and columns, whose cell any turn can show."""
+    reach = math.hypot(size[0] - 1, size[1] - 1) / 2 + 0.1  # rounding must not leave it
+    scales = [most / side for most, side in zip(cells.amax(0).tolist(), size, strict=True)]
+    middles = [(side - 1) / 2 for side in size]
+    return [
+        (math.floor((middle - reach) * scale), math.floor((middle + reach) * scale))
+        for middle, scale in zip(middles, scales, strict=True)
+    ]
+
+
+def _inside(places: Tensor, last: Tensor) -> Tensor:
+    """1 where a place lies within the picture, else 0, (batch, height, width)."""
+    # As numbers, because torch compares into bool many times slower on a CPU.
+    inside = places.clamp(torch.zeros_like(last), last).eq_(places)
+    return inside[0].mul_(inside[1])
+
+
+def _nodes(angles: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+    """The gradients at the corners of the cells from the first to the last of rows and columns.
+
+    Returns:
+        (2, 2, 2, batch, cells along rows, cells along columns): the gradient's part along rows and
+        columns; at the top and bottom; left and right.
+    """
+    for axis, (first, last) in ((1, rows), (2, columns)):
+        nodes = torch.arange(first, last + 2, device=angles.device)
+        angles = angles.index_select(axis, nodes.remainder_(angles.shape[axis]))
+    left = torch.stack((angles.cos(), angles.sin()))
+    top = torch.stack((left[..., :-1], left[..., 1:]), dim=1)
+    return torch.stack((top[..., :-1, :], top[..., 1:, :]), dim=1)
+
+
+def _noise(offsets: Tensor, nodes: Tensor, gradients: Tensor) -> Tensor:
+    """The noise inside cells.
+
+    A CPU spends its time here on moving memory: so the four corners of a cell share one index,
+    whole numbers stay floats until then, and what is there is written over.
+
+    Args:
+        offsets: (2, batch, height, width) rows and columns from the cell's first corner, in [0, 1).
+        nodes: Likewise, which cell, counted from 0.
+        gradients: From `_nodes`.
+    """
+    width = gradients.shape[-1]
+    index = torch.add(nodes[1], nodes[0], alpha=width).int().long().flatten(1)
+    tables = gradients.flatten(4).flatten(0, 2)  # (8, batch, cells)
+    found = tables.gather(2, index.expand(8, -1, -1)).view(2, 2, 2, *offsets.shape[1:])
+
+    (down, right), (up, left) = offsets, offsets - 1
+    found[0, 0].mul_(down)
+    found[0, 1].mul_(up)
+    found[1, :, 0].mul_(right)
+    found[1, :, 1].mul_(left)
+    slopes = found[0].add_(found[1])  # (2, 2, batch, height, width)
+    down, right = _fade(offsets)
+    edges = torch.lerp(slopes[:, 0], slopes[:, 1], right)  # (2, batch, height, width)
+    return torch.lerp(edges[0], edges[1], down).mul_(math.sqrt(2))
 
 
 def _fade(t: Tensor) -> Tensor:
-    return t * t * t * (t * (t * 6 - 15) + 10)
+    rising = (t * 6).sub_(15).mul_(t).add_(10)
+    return (t * t).mul_(t).mul_(rising)

@@ -88,7 +88,7 @@ def mapped_pictures(pixels: NDArray[np.uint8], rows: NDArray[np.int64], folder: 
     return Pictures(stored, torch.from_numpy(rows), torch.device("cpu"), folder)
 
 
-def on_device(pictures: Tensor | Pictures, device: torch.device) -> Tensor | Pictures:
+def to_device(pictures: Tensor | Pictures, device: torch.device) -> Tensor | Pictures:
     """Pictures for batches on a device: moved there where they fit, taken there where not.
 
     Args:
@@ -108,6 +108,14 @@ def on_device(pictures: Tensor | Pictures, device: torch.device) -> Tensor | Pic
     for start, chunk in chunks(there):
         moved[start : start + len(chunk)] = chunk
     return moved
+
+
+def taken(pictures: Tensor | Pictures, places: Tensor) -> Tensor:
+    """Some pictures, (places, channels, height, width), on the device where batches are made."""
+    if isinstance(pictures, Pictures):
+        return pictures[places]
+    # On a CPU this copies whole pictures, where indexing goes element by element.
+    return pictures.index_select(0, places.to(pictures.device))
 
 
 def all_of(stored: Tensor, device: torch.device, folder: Path | None = None) -> Pictures:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from draem.simulation.draws import move, on_device, put, rows_of, take
 from draem.simulation.perlin import perlin_noise
 
 SHAPES = ("field", "blob", "line")
@@ -108,42 +109,68 @@ def draw_shapes(
     )
 
 
-def shape_weights(shapes: Shapes, size: tuple[int, int]) -> Tensor:
+def shape_weights(
+    shapes: Shapes, size: tuple[int, int], device: torch.device | str = "cpu"
+) -> Tensor:
     """How far each pixel belongs to the shape.
 
     Args:
-        shapes: What to draw.
+        shapes: What to draw, on the CPU.
         size: Height and width of the window in pixels.
+        device: Where to draw it.
 
     Returns:
         (batch, height, width) float32 in [0, 1]: 1 inside, 0 outside, a ramp over the edge.
     """
-    along, across = _axes(shapes, size)
-    blob, line = (_column(shapes.kind) == SHAPES.index(name) for name in ("blob", "line"))
-    radius, wave = _column(shapes.radius), _column(shapes.wave)
-    field_cell = [_column(side / shapes.cells[:, axis]) for axis, side in enumerate(size)]
-    own = torch.where(blob, radius, wave)
-    cell_along, cell_across = (torch.where(blob | line, own, cell) for cell in field_cell)
-    offset = _column(shapes.offset) + _FAR
-    noise = perlin_noise(along / cell_along + offset, across / cell_across + offset, shapes.angles)
+    # One kind after the other: choosing between distances pixel by pixel takes longer.
+    weights = torch.empty(len(shapes.kind), *size, device=device)
+    for kind, distance in enumerate((_to_field, _to_blob, _to_line)):
+        rows = (shapes.kind == kind).nonzero()[:, 0].tolist()
+        if not rows:
+            continue
+        at = rows_of(rows, len(weights))
+        chosen = move(take(shapes, at), weights.device)
+        along, across = _axes(chosen, size)
+        inside, width = distance(chosen, along, across)
+        edge = 1 + _column(chosen.softness) * width
+        put(weights, on_device(at, weights.device), inside.div_(edge).add_(0.5).clamp_(0, 1))
+    return weights
 
-    stretch = _column(shapes.stretch).sqrt()
-    reach = torch.sqrt((along / stretch) ** 2 + (across * stretch) ** 2) / radius
-    to_blob = (1 - reach + 0.6 * noise) * radius
 
-    half, end = _column(shapes.thickness) / 2, _column(shapes.length) / 2
-    to_end = 1 - along.abs() / end
-    away = (across + _column(shapes.winding) * wave * noise).abs()
-    to_line = torch.minimum(half * (2 * to_end).clamp(max=1) - away, to_end * end)
-
+def _to_field(shapes: Shapes, along: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
+    """How far inside a field each pixel lies, and how wide a field is, in pixels."""
+    cells = [_column(side / shapes.cells[:, axis]) for axis, side in enumerate(along.shape[1:])]
+    noise = _noise(shapes, along, across, *cells)
     # Noise climbs by about two of its units over a cell.
-    steepness = 1 / (1 / field_cell[0] + 1 / field_cell[1])
-    to_field = (noise - _column(shapes.threshold)) * steepness
+    steepness = 1 / (1 / cells[0] + 1 / cells[1])
+    return noise.sub_(_column(shapes.threshold)).mul_(steepness), torch.full_like(cells[0], 3.0)
 
-    distance = torch.where(blob, to_blob, torch.where(line, to_line, to_field))
-    widest = torch.where(blob, radius, torch.where(line, 2 * half, 3.0))
-    edge = 1 + _column(shapes.softness) * widest
-    return (distance / edge + 0.5).clamp(0, 1)
+
+def _to_blob(shapes: Shapes, along: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for a blob."""
+    radius, stretch = _column(shapes.radius), _column(shapes.stretch).sqrt()
+    noise = _noise(shapes, along, across, radius, radius)
+    reach = (along / stretch).square_().add_((across * stretch).square_()).sqrt_().div_(radius)
+    return (1 - reach).add_(noise.mul_(0.6)).mul_(radius), radius
+
+
+def _to_line(shapes: Shapes, along: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for a line."""
+    half, end, wave = (
+        _column(each) for each in (shapes.thickness / 2, shapes.length / 2, shapes.wave)
+    )
+    noise = _noise(shapes, along, across, wave, wave)
+    to_end = 1 - along.abs().div_(end)
+    away = noise.mul_(_column(shapes.winding) * wave).add_(across).abs_()
+    beside = (2 * to_end).clamp_(max=1).mul_(half).sub_(away)
+    return torch.minimum(beside, to_end.mul_(end)), 2 * half
+
+
+def _noise(
+    shapes: Shapes, along: Tensor, across: Tensor, cell_along: Tensor, cell_across: Tensor
+) -> Tensor:
+    offset = _column(shapes.offset) + _FAR
+    return perlin_noise(along / cell_along + offset, across / cell_across + offset, shapes.angles)
 
 
 def _axes(shapes: Shapes, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

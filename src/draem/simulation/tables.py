@@ -108,12 +108,20 @@ def value_counts(images: Tensor) -> Tensor:
     Returns:
         (batch, 3, 256) float32.
     """
-    batch = images.shape[0]
-    values = images.reshape(batch * 3, -1).int()
-    values = (
-        values + 256 * torch.arange(batch * 3, device=images.device, dtype=torch.int32)[:, None]
-    )
-    return torch.bincount(values.flatten(), minlength=batch * 768).view(batch, 3, 256).float()
+    values = images.reshape(-1, images.shape[2] * images.shape[3])
+    counts = _bins(values) if images.device.type == "cpu" else _scattered(values)
+    return counts.view(-1, 3, 256)
+
+
+def _bins(values: Tensor) -> Tensor:
+    """How often each value occurs in each row, (rows, 256); on the CPU."""
+    return torch.stack([torch.bincount(row, minlength=256) for row in values]).float()
+
+
+def _scattered(values: Tensor) -> Tensor:
+    """The same on any device: `bincount` would wait for a GPU."""
+    counts = torch.zeros(len(values), 256, device=values.device)
+    return counts.scatter_add_(1, values.long(), counts.new_ones(()).expand(values.shape))
 
 
 def through(counts: Tensor, table: Tensor) -> Tensor:
@@ -131,8 +139,12 @@ def apply(images: Tensor, table: Tensor) -> Tensor:
     Returns:
         (batch, 3, height, width) uint8.
     """
-    found = table.to(torch.uint8).gather(2, images.flatten(2).long())
-    return found.view(images.shape)
+    return look_up(images, table.to(torch.uint8))
+
+
+def look_up(images: Tensor, table: Tensor) -> Tensor:
+    """Look every pixel up in a table of any type, which the result has too."""
+    return table.gather(2, images.flatten(2).long()).view(images.shape)
 
 
 def _whole(values: Tensor) -> Tensor:

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from draem.simulation.draws import move, take
+from draem.simulation.draws import on_device, pick, put, rows_of, take
 from draem.simulation.fills import Fills, draw_fills, fill, made_of
 from draem.simulation.filters import box_blur, dilate
 from draem.simulation.foreground import COARSE, find_foreground, place_weights
+from draem.simulation.greyness import are_grey
 from draem.simulation.interest import within_interest
 from draem.simulation.pictures import Pictures
 from draem.simulation.profile import SimulationProfile
 from draem.simulation.shapes import Shapes, draw_shapes, shape_weights
-from draem.simulation.simulator import SimulatedBatch, Simulator, are_grey, seeded_generator
+from draem.simulation.simulator import SimulatedBatch, Simulator, seeded_generator
 from draem.simulation.windows import Windows, cut, locate
 
 _VISIBLE = 0.02
@@ -88,31 +89,48 @@ class VariedSimulator(Simulator):
 
     def batch(self, step: int, size: int, *, rank: int = 0, world: int = 1) -> SimulatedBatch:
         """One batch of windows; see `Simulator.batch`."""
-        draws = take(self._draw(step, size), torch.arange(rank, size, world))
-        normal = cut(self.normal_images, draws.windows, self.size)
+        draws = take(self._draw(step, size), slice(rank, None, world))
+        opacity = draws.layers[0].opacity.to(self.normal_images.device)
+        normal = opacity.new_empty(len(opacity), 3, *self.size)
+        batch = SimulatedBatch(
+            normal, torch.empty_like(normal), torch.zeros_like(normal[:, :1]), opacity
+        )
+        with torch.inference_mode():  # as in `Simulator`
+            self._fill(batch, draws)
+        return batch
+
+    def _fill(self, batch: SimulatedBatch, draws: _Draws) -> None:  # type: ignore[override]
+        normal, simulated, mask, _ = batch
+        normal.copy_(cut(self.normal_images, draws.windows, self.size))
+        simulated.copy_(normal)
+        shaped = torch.zeros_like(mask)
         part, grey = self._part(draws.windows), self._grey_images[draws.windows.pictures]
         inside = self._inside(draws)
-        simulated, shaped = normal, torch.zeros_like(normal[:, :1])
         for layer in draws.layers:
-            rows = (~layer.absent).nonzero()[:, 0]
-            if not len(rows):
+            present = (~layer.absent).nonzero()[:, 0].tolist()
+            if not present:
                 continue
-            place = rows.to(normal.device)
+            rows = rows_of(present, len(normal))
+            place = on_device(rows, normal.device)
             covered, weight = self._covered(
-                simulated[place],
+                pick(simulated, place),
                 take(layer, rows),
-                None if part is None else part[place],
-                None if inside is None else inside[place],
+                None if part is None else pick(part, place),
+                None if inside is None else pick(inside, place),
                 grey[rows],
             )
-            simulated = simulated.index_copy(0, place, covered)
-            shaped[place] = torch.maximum(shaped[place], weight)
-        # Only now, because a later anomaly may cover an earlier one with what was there before.
-        mask = visible(normal, simulated) * (shaped >= _INSIDE)
-        # What is not marked must not be changed either, but for the soft edge of what is.
-        simulated = torch.where(dilate(mask, 7) > 0, simulated, normal)
-        opacity = draws.layers[0].opacity.to(normal.device)
-        return SimulatedBatch(normal, simulated, mask, opacity)
+            put(simulated, place, covered)
+            put(shaped, place, torch.maximum(pick(shaped, place), weight))
+        # A sample without the first anomaly has no other.
+        present = (~draws.layers[0].absent).nonzero()[:, 0].tolist()
+        if present:
+            place = on_device(rows_of(present, len(normal)), normal.device)
+            before, after = pick(normal, place), pick(simulated, place)
+            # Only now, because a later anomaly may cover an earlier one with what was there before.
+            marked = visible(before, after).mul_(pick(shaped, place).ge_(_INSIDE))
+            # What is not marked must not be changed either, but for the soft edge of what is.
+            put(simulated, place, torch.lerp(before, after, dilate(marked, 7)))
+            put(mask, place, marked)
 
     def _covered(
         self,
@@ -124,16 +142,18 @@ class VariedSimulator(Simulator):
     ) -> tuple[Tensor, Tensor]:
         """The images under one more anomaly each, and how far each pixel belongs to its shape."""
         device = images.device
-        weight = shape_weights(move(layer.shapes, device), self.size)[:, None]
+        weight = shape_weights(layer.shapes, self.size, device)[:, None]
         if part is not None:
-            on_part = layer.on_part.to(device)[:, None, None, None]
-            weight = torch.where(on_part, weight * part, weight)
+            on_part = layer.on_part.float().to(device)[:, None, None, None]
+            weight = torch.lerp(weight, weight * part, on_part)
         if inside is not None:
             weight = weight * inside
         filled = fill(layer.fills, images, self.normal_images, self.textures, grey, self.operations)
-        moved = made_of(layer.fills, "other", "displaced")
-        if len(rows := moved.nonzero()[:, 0].to(device)):
-            weight[rows] *= stands_out(images[rows], filled[rows])
+        moved = made_of(layer.fills, "other", "displaced").nonzero()[:, 0].tolist()
+        if moved:
+            place = on_device(rows_of(moved, len(weight)), device)
+            seen = stands_out(pick(images, place), pick(filled, place))
+            put(weight, place, pick(weight, place) * seen)
         # A tone or a smear that is faint already would hardly be seen at a low opacity.
         own = made_of(layer.fills, "tone", "smear")
         opacity = torch.where(own, 1.0, layer.opacity).to(device)
@@ -142,8 +162,7 @@ class VariedSimulator(Simulator):
     def _part(self, windows: Windows) -> Tensor | None:
         if self.foreground is None:
             return None
-        part = (cut(self.foreground, windows, self.size) > 0.5).float()
-        return dilate(part, 5)
+        return dilate(cut(self.foreground, windows, self.size).gt_(0.5), 5)
 
     def _inside(self, draws: _Draws) -> Tensor | None:  # type: ignore[override]
         if self.region_of_interest is None:
@@ -234,8 +253,8 @@ def stands_out(images: Tensor, filled: Tensor) -> Tensor:
     Returns:
         (batch, 1, height, width), 0 or 1; 1 also two pixels around such places.
     """
-    change = box_blur(filled - images, 7).abs().mean(1, keepdim=True)
-    return dilate((change > _STANDS_OUT).float(), 5)
+    change = box_blur(filled - images, 7).abs_().mean(1, keepdim=True)
+    return dilate(change.gt_(_STANDS_OUT), 5)
 
 
 def visible(normal: Tensor, simulated: Tensor) -> Tensor:
@@ -248,9 +267,8 @@ def visible(normal: Tensor, simulated: Tensor) -> Tensor:
     Returns:
         (batch, 1, height, width), 0 or 1.
     """
-    change = (simulated - normal).abs().mean(1, keepdim=True)
-    seen = box_blur(change, 3) > _VISIBLE
-    return dilate(seen.float(), 5)
+    change = (simulated - normal).abs_().mean(1, keepdim=True)
+    return dilate(box_blur(change, 3).gt_(_VISIBLE), 5)
 
 
 def make_simulator(

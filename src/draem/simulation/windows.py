@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from draem.simulation.draws import take
+from draem.simulation.draws import put, take
 from draem.simulation.pictures import Pictures
 
 _COARSE = 2
@@ -60,7 +60,8 @@ def cut(pictures: Tensor | Pictures, windows: Windows, size: tuple[int, int]) ->
     for cutter, chosen in ((_cut_straight, straight), (_cut_turned, ~straight)):
         rows = chosen.nonzero()[:, 0]
         if len(rows):
-            seen[rows.to(seen.device)] = _seen(cutter, pictures, take(windows, rows), size)
+            cutting = _seen(cutter, pictures, take(windows, rows), size)
+            put(seen, rows.to(seen.device), cutting)
     return seen
 
 
@@ -87,12 +88,12 @@ def _cut_coarse(
     shape = (len(coarse), pictures.shape[1], *size)
     seen = torch.empty(shape, dtype=torch.float32, device=pictures.device)
     if len(fine := (~coarse).nonzero()[:, 0]):
-        seen[fine.to(seen.device)] = cut(pictures, take(windows, fine), size)
+        put(seen, fine.to(seen.device), cut(pictures, take(windows, fine), size))
     rows = coarse.nonzero()[:, 0]
     chosen = take(windows, rows)
     closer = dataclasses.replace(chosen, scale=chosen.scale / 2)
     twice = cut(pictures, closer, (2 * size[0], 2 * size[1]))
-    seen[rows.to(seen.device)] = torch.nn.functional.avg_pool2d(twice, 2)
+    put(seen, rows.to(seen.device), torch.nn.functional.avg_pool2d(twice, 2))
     return seen
 
 
@@ -104,8 +105,32 @@ def _cut_straight(pictures: Tensor, windows: Windows, size: tuple[int, int]) -> 
     rows = (windows.rows.to(device)[:, None, None] + down).round().long()
     columns = (windows.columns.to(device)[:, None, None] + right).round().long()
     rows, columns = _reflected(rows, pictures.shape[2]), _reflected(columns, pictures.shape[3])
-    chosen = windows.pictures.to(device)[:, None, None]
-    return pictures.movedim(1, 3)[chosen, rows, columns].movedim(3, 1).float() / 255
+    numbers = windows.pictures.to(device)
+    if device.type != "cpu":
+        return (
+            pictures.movedim(1, 3)[numbers[:, None, None], rows, columns].movedim(3, 1).float()
+            / 255
+        )
+    # Rows, then columns, is quicker here than each pixel by three indices.
+    seen = torch.stack(
+        [
+            _rectangle(pictures[number], rows[place, :, 0], columns[place, 0])
+            for place, number in enumerate(numbers.tolist())
+        ]
+    )
+    return seen.float().div_(255)
+
+
+def _rectangle(picture: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Some rows and columns of a (channels, height, width) picture on the CPU."""
+    picture = picture.index_select(1, rows)
+    first, last = int(columns[0]), int(columns[-1])
+    # Where nothing is reflected the columns are a stretch of the picture.
+    if abs(last - first) == len(columns) - 1:
+        low = min(first, last)
+        picture = picture[:, :, low : low + len(columns)]
+        return picture if first <= last else picture.flip(2)
+    return picture.index_select(2, columns)
 
 
 def _reflected(places: Tensor, length: int) -> Tensor:
@@ -122,17 +147,20 @@ def _cut_turned(pictures: Tensor, windows: Windows, size: tuple[int, int]) -> Te
     sideways = torch.where(windows.mirrored, -windows.scale, windows.scale).to(device)
     down = down * windows.scale.to(device)[:, None, None]
     right = right * sideways[:, None, None]
-    rows = cosine * down + sine * right + windows.rows.to(device)[:, None, None]
-    columns = cosine * right - sine * down + windows.columns.to(device)[:, None, None]
-    # Coordinates whose pixels' centres are -1 and 1 at the outermost pixels.
-    grid = torch.stack((columns * (2 / (width - 1)) - 1, rows * (2 / (height - 1)) - 1), dim=-1)
+    # Columns and rows, added as complex numbers, because they stand side by side in memory.
+    seen = torch.complex(-sine * down, cosine * down) + torch.complex(cosine * right, sine * right)
+    centres = torch.stack((windows.columns, windows.rows), dim=1).to(device)
+    sides = torch.tensor([width - 1.0, height - 1.0], device=device)
+    # Coordinates are -1 and 1 at the centres of the outermost pixels.
+    grid = torch.view_as_real(seen).add_(centres.repeat(1, size[1]).view(-1, 1, size[1], 2))
+    grid.mul_((2 / sides).repeat(size[1], 1)).sub_(1)  # (batch, height, width, 2)
     return torch.nn.functional.grid_sample(
-        pictures[windows.pictures.to(device)].float() / 255,
+        pictures.index_select(0, windows.pictures.to(device)).float().div_(255),
         grid,
         mode="bilinear",
         padding_mode="reflection",
         align_corners=True,
-    ).clamp(0, 1)
+    ).clamp_(0, 1)
 
 
 def locate(

@@ -27,7 +27,7 @@ from draem.modelfile import Calibration, ModelCard, Tiling, TrainingSet, write_m
 from draem.networks.devices import explained_memory, resolve_device
 from draem.networks.model import build_draem, check_image_size
 from draem.progress import file_progress
-from draem.simulation.pictures import on_device
+from draem.simulation.pictures import to_device
 from draem.simulation.sheet import simulation_sheet
 from draem.simulation.simulator import Simulator
 from draem.simulation.varied import make_simulator
@@ -205,7 +205,7 @@ class _Training:
         trainer = self._trainer()
         place = trainer.strategy.root_device
         simulator = make_simulator(
-            on_device(self._images.training, place),
+            to_device(self._images.training, place),
             self._images.textures.to(place),
             self._profile,
             self._recipe.training.seed,
@@ -262,7 +262,7 @@ class _Training:
 
     def _records(self, simulator: Simulator) -> Records:
         normal = (
-            on_device(self._images.held_out_pictures(), simulator.normal_images.device)
+            to_device(self._images.held_out_pictures(), simulator.normal_images.device)
             if len(self._images.held_out)
             else simulator.normal_images
         )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,14 +32,11 @@ def seeded(seed: int) -> torch.Generator:
 def in_order(names: list[str], parameters: dict[str, float], profile: str) -> AugmentationPlan:
     """A plan for one picture that applies the named operations in that order."""
     operations = OPERATIONS[profile]
-    drawn = tuple(
-        torch.full(
-            (1, operation.draw(1, seeded(0)).shape[1]), float(parameters.get(operation.name, 0))
-        )
-        for operation in operations
-    )
     places = [[operation.name for operation in operations].index(name) for name in names]
-    return AugmentationPlan(torch.tensor([places]), (drawn,) * len(names))
+    plan = draw_plan(operations, 1, len(names), seeded(0))
+    for operation, columns in zip(operations, plan.columns, strict=True):
+        plan.parameters[:, :, columns] = float(parameters.get(operation.name, 0))
+    return replace(plan, choices=torch.tensor([places]))
 
 
 def one_at_a_time(
@@ -46,9 +44,13 @@ def one_at_a_time(
 ) -> Tensor:
     """Every operation on finished pixels, with nothing pending."""
     for place, chosen in enumerate(plan.choices[0].tolist()):
-        operation, parameters = operations[chosen], plan.parameters[place][chosen]
+        operation = operations[chosen]
+        parameters = plan.parameters[:, place, plan.columns[chosen]]
         if operation.table is not None:
-            image = tables.apply(image, operation.table(parameters, tables.value_counts(image)))
+            image = tables.apply(image, operation.table(parameters))
+        elif operation.fitted is not None:
+            table = operation.fitted(parameters, tables.value_counts(image))
+            image = tables.apply(image, table)
         else:
             assert operation.pixels is not None
             image = operation.pixels(image, parameters)
@@ -72,10 +74,9 @@ def test_the_same_seed_gives_the_same_plan() -> None:
     first, again, other = (draw_plan(UPSTREAM_OPERATIONS, 6, 3, seeded(s)) for s in (4, 4, 5))
 
     assert torch.equal(first.choices, again.choices)
-    for place, again_place in zip(first.parameters, again.parameters, strict=True):
-        assert all(torch.equal(*pair) for pair in zip(place, again_place, strict=True))
+    assert torch.equal(first.parameters, again.parameters)
     assert not torch.equal(first.choices, other.choices)
-    assert not torch.equal(first.parameters[0][0], first.parameters[1][0])
+    assert not torch.equal(first.parameters[:, 0], first.parameters[:, 1])
 
 
 RANGES: dict[str, dict[str, list[tuple[float, float]]]] = {

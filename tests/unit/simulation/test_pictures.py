@@ -19,8 +19,8 @@ from draem.simulation.pictures import (
     all_of,
     chunks,
     mapped_pictures,
-    on_device,
     room_beside,
+    to_device,
 )
 from draem.simulation.profile import PAPER, UPSTREAM, VARIED, SimulationProfile
 from draem.simulation.simulator import SimulatedBatch, are_grey, is_grey
@@ -210,19 +210,19 @@ def test_pictures_go_to_a_device_where_they_fit_and_stay_where_not(
     whole, mapped = in_memory(parts()), on_disk(parts(), tmp_path)
     elsewhere = replace(mapped, device=torch.device("meta"))
 
-    assert on_device(whole, CPU) is whole
-    kept = on_device(elsewhere, CPU)
+    assert to_device(whole, CPU) is whole
+    kept = to_device(elsewhere, CPU)
     assert isinstance(kept, Pictures)
     assert kept.device == CPU
     assert kept.stored is mapped.stored
 
     monkeypatch.setattr(module, "_fits", lambda *_: True)
-    moved = on_device(elsewhere, CPU)
+    moved = to_device(elsewhere, CPU)
     assert isinstance(moved, Tensor)
     assert torch.equal(moved, whole)
 
     monkeypatch.setattr(module, "_fits", lambda *_: False)
-    stayed = on_device(whole, torch.device("meta"))
+    stayed = to_device(whole, torch.device("meta"))
     assert isinstance(stayed, Pictures)
     assert stayed.stored is whole
     assert stayed.device.type == "meta"

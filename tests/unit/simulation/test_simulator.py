@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from draem.errors import InputError
+from draem.simulation.greyness import are_grey, is_grey
 from draem.simulation.perlin import perlin_field, pixel_grid
 from draem.simulation.profile import PAPER, PROFILES, UPSTREAM, VARIED, SimulationProfile
+from draem.simulation.rectangles import rectangles
 from draem.simulation.simulator import (
     SimulatedBatch,
     Simulator,
-    are_grey,
-    is_grey,
-    rectangles,
     seeded_generator,
     uniform_angles,
 )
