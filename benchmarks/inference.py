@@ -4,8 +4,9 @@
                                    [--peer anomalib=PYTHON] [--peer upstream=CHECKOUT]
 
 Exports freshly initialised networks, then lets the runtimes and peers take turns, one image each a
-round, so that all of them see the same machine. anomalib runs in the interpreter of an environment
-of its own, the published code in this one. Prints a table, writes JSON and draws a plot.
+round, so that all of them see the same machine; a product of matrices after them tells the least
+time that convolutions could take. anomalib runs in the interpreter of an environment of its own,
+the published code in this one. Prints a table, writes JSON and draws a plot.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import draem
 from draem.exporting.export import Format, comparison_images
 from draem.modelfile import Calibration, ModelCard, write_model
 from draem.networks.model import build_draem
+from floor import MATMUL_GFLOP, count_operations, floors, matmul
 from machine import RESULTS, machine, write_result
 from turns import Turn, in_turn, timed
 
@@ -33,7 +35,6 @@ MODELS: dict[str, tuple[int, int, str, int]] = {
     "full": (128, 64, "published", 21),
     "compact": (32, 16, "compact", 5),
 }
-GFLOP = {"full": 396.0, "compact": 2.0}
 PEERS = {"anomalib": "anomalib_draem.py", "upstream": "upstream_draem.py"}
 Row = dict[str, Any]
 
@@ -42,20 +43,24 @@ def main() -> None:
     """Measure, print, write and draw."""
     arguments = _arguments()
     rows: list[Row] = []
+    least: list[Row] = []
     versions: dict[str, str] = {}
     for model in arguments.models:
         peers = [_Peer(*each, arguments.threads) for each in arguments.peer if model == "full"]
         versions |= {peer.name: peer.versions for peer in peers}
-        rows += _measure(model, arguments.threads, arguments.rounds, peers)
+        found, floor = _measure(model, arguments.threads, arguments.rounds, peers)
         for peer in peers:
             peer.stop()
-        _print(rows[-1]["model"], [row for row in rows if row["model"] == model])
+        rows += found
+        least.append(floor)
+        _print(model, found, floor)
     facts = machine() | {"threads": arguments.threads, "peers": versions}
-    write_result("inference", {"benchmark": "inference", "machine": facts, "rows": rows})
+    document = {"benchmark": "inference", "machine": facts, "rows": rows, "floors": least}
+    write_result("inference", document)
     print(_plot(rows))
 
 
-def _measure(model: str, threads: int, rounds: int, peers: list[_Peer]) -> list[Row]:
+def _measure(model: str, threads: int, rounds: int, peers: list[_Peer]) -> tuple[list[Row], Row]:
     with tempfile.TemporaryDirectory() as folder:
         path = write_network(model, Path(folder))
         images = comparison_images((SIDE, SIDE))
@@ -70,7 +75,22 @@ def _measure(model: str, threads: int, rounds: int, peers: list[_Peer]) -> list[
             turns[name] = timed(partial(inspector.run, images[:1]))
         turns |= {peer.name: peer.turn for peer in peers}
         seconds = in_turn(turns, rounds)
-    return [
+    # Not among the turns: NumPy's pool spins on for longer than they wait for each other.
+    (products,) = in_turn({"matmul": matmul()}, rounds).values()
+    operations = count_operations(*MODELS[model][:3], SIDE)
+    matmul_rate = MATMUL_GFLOP / statistics.median(products)
+    # MNN alone has Winograd's algorithm; the others make all operations that are counted.
+    direct = (taken for name, taken in seconds.items() if name != "mnn")
+    rate = max(matmul_rate, *(operations.total / statistics.median(taken) for taken in direct))
+    floor = {
+        "model": model,
+        "gflop": operations.total,
+        "gflop_of_3x3": operations.winograd,
+        "matmul_gflop_per_s": matmul_rate,
+        "highest_gflop_per_s": rate,
+        "least_ms": floors(operations, rate),
+    }
+    rows = [
         {
             "model": model,
             "runtime": name,
@@ -78,10 +98,11 @@ def _measure(model: str, threads: int, rounds: int, peers: list[_Peer]) -> list[
             "lowest_ms": 1000 * min(taken),
             "highest_ms": 1000 * max(taken),
             "score_difference": differences.get(name),
-            "gflop_per_s": GFLOP[model] / statistics.median(taken),
+            "gflop_per_s": operations.total / statistics.median(taken),
         }
         for name, taken in seconds.items()
     ]
+    return rows, floor
 
 
 def write_network(model: str, folder: Path) -> Path:
@@ -137,7 +158,7 @@ class _Peer:
         self._process.communicate()
 
 
-def _print(model: str, rows: list[Row]) -> None:
+def _print(model: str, rows: list[Row], floor: Row) -> None:
     fastest = min(row["median_ms"] for row in rows)
     print(f"\n{model}, {SIDE}x{SIDE}, one image")
     print(f"{'':<10}  median ms  lowest  highest  times the fastest  GFLOP/s  score off by")
@@ -148,6 +169,11 @@ def _print(model: str, rows: list[Row]) -> None:
             f"{row['highest_ms']:>7.1f}  {row['median_ms'] / fastest:>17.2f}  "
             f"{row['gflop_per_s']:>7.0f}  {'' if off is None else f'{off:.1e}':>12}"
         )
+    ways = ", ".join(f"{way} {least:.1f}" for way, least in floor["least_ms"].items())
+    print(
+        f"least ms at {floor['highest_gflop_per_s']:.0f} GFLOP/s: {ways}; "
+        f"{floor['gflop']:.1f} GFLOP, {floor['gflop_of_3x3'] / floor['gflop']:.1%} of them in 3x3"
+    )
 
 
 def _plot(rows: list[Row]) -> Path:
