@@ -14,6 +14,7 @@ from torch.nn import functional
 from draem.errors import OutputError
 from draem.simulation import pictures as module
 from draem.simulation.foreground import find_foreground, place_weights
+from draem.simulation.greyness import are_grey, is_grey
 from draem.simulation.pictures import (
     Pictures,
     all_of,
@@ -23,7 +24,7 @@ from draem.simulation.pictures import (
     to_device,
 )
 from draem.simulation.profile import PAPER, UPSTREAM, VARIED, SimulationProfile
-from draem.simulation.simulator import SimulatedBatch, are_grey, is_grey
+from draem.simulation.simulator import SimulatedBatch
 from draem.simulation.varied import make_simulator, without_clean_samples
 
 CPU = torch.device("cpu")
