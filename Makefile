@@ -35,6 +35,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/folder.py
 	$(BIN)/python benchmarks/tiling.py
+	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/time_to_quality.py
 
 warm-start: $(VENV)/.train
