@@ -8,7 +8,7 @@ Source:
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -107,19 +107,9 @@ def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
         Wang et al., Image Quality Assessment, IEEE TIP 2004, with the window (sigma 1.5) and the
         zero padding of the published DRAEM code.
     """
-    channels = first.shape[1]
-    offsets = torch.arange(WINDOW, device=first.device, dtype=torch.float32) - WINDOW // 2
-    window = torch.exp(-(offsets**2) / (2 * SIGMA**2))
-    window = (window / window.sum()).expand(4 * channels, 1, 1, WINDOW)
     # The two variances only ever appear as their sum, so one map of squares is enough.
-    stacked = torch.cat((first, second, first * first + second * second, first * second), dim=1)
-    if stacked.device.type == "cpu":
-        # Seven times as fast here in this order; on a GPU the other one has kernels of its own.
-        stacked = stacked.contiguous(memory_format=torch.channels_last)
-    blurred = functional.conv2d(stacked, window, padding=(0, WINDOW // 2), groups=4 * channels)
-    blurred = functional.conv2d(
-        blurred, window.transpose(2, 3), padding=(WINDOW // 2, 0), groups=4 * channels
-    )
+    maps = torch.cat((first, second, first * first + second * second, first * second), dim=1)
+    blurred: Tensor = _Blurred.apply(maps)  # type: ignore[no-untyped-call]
     mean_1, mean_2, squares, product = blurred.chunk(4, dim=1)
     c1, c2 = 0.01**2, 0.03**2
     product_of_means, squared_means = mean_1 * mean_2, mean_1 * mean_1 + mean_2 * mean_2
@@ -127,3 +117,31 @@ def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
     return ((2 * product_of_means + c1) * (2 * covariance + c2)) / (
         (squared_means + c1) * (variances + c2)
     )
+
+
+class _Blurred(torch.autograd.Function):
+    """Maps under SSIM's window.
+
+    The window is symmetric and zeros lie beyond the border, so the gradient is blurred in the same
+    way, and none of the maps has to be kept for it.
+    """
+
+    @staticmethod
+    def forward(_ctx: Any, maps: Tensor) -> Tensor:
+        return _blur(maps)
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
+        return _blur(gradients[0])
+
+
+def _blur(maps: Tensor) -> Tensor:
+    count = maps.shape[1]
+    offsets = torch.arange(WINDOW, device=maps.device, dtype=maps.dtype) - WINDOW // 2
+    window = torch.exp(-(offsets**2) / (2 * SIGMA**2))
+    window = (window / window.sum()).expand(count, 1, 1, WINDOW)
+    if maps.device.type == "cpu":
+        # Seven times as fast here in this order; on a GPU the other one has kernels of its own.
+        maps = maps.contiguous(memory_format=torch.channels_last)
+    along = functional.conv2d(maps, window, padding=(0, WINDOW // 2), groups=count)
+    return functional.conv2d(along, window.transpose(2, 3), padding=(WINDOW // 2, 0), groups=count)

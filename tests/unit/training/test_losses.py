@@ -101,6 +101,12 @@ def test_ssim_of_opposites_is_minus_one() -> None:
     torch.testing.assert_close(middle, torch.full_like(middle, -1), atol=0.01, rtol=0)
 
 
+def test_gradients_of_ssim_are_those_of_finite_differences() -> None:
+    first, second = (image.double() for image in noisy_pair(1, 2, 9, 6))
+
+    assert torch.autograd.gradcheck(structural_similarity, (first.requires_grad_(), second))
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 4.0])
 def test_focal_loss_follows_the_definition(gamma: float) -> None:
     logits = 3 * torch.randn(2, 2, 5, 7, generator=seeded(2))
