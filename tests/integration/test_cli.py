@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 
+import draem
 from draem.modelfile import read_card
 
 Cli = Callable[..., "object"]
@@ -61,12 +62,39 @@ def test_help_answers_without_the_heavy_libraries(command: str) -> None:
         "from draem.cli import main\n"
         "try:\n    main()\n"
         "except SystemExit as stopped:\n    assert not stopped.code, stopped.code\n"
-        "heavy = {'torch', 'lightning', 'cv2', 'numpy', 'PIL'} & set(sys.modules)\n"
+        "heavy = {'torch', 'lightning', 'cv2', 'numpy', 'PIL', 'onnxruntime', 'jinja2'}\n"
+        "heavy &= set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
+
+
+def test_inspecting_with_an_exported_model_imports_what_that_needs(
+    write_tiny_model: Callable[..., object],
+    save_image: Callable[..., Path],
+    run_python: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+) -> None:
+    write_tiny_model(tmp_path / "model.safetensors", shape="compact")
+    exported = draem.export(tmp_path / "model.safetensors", "onnx").path
+    save_image(tmp_path / "images" / "0.png", np.zeros((64, 64, 3), np.uint8))
+    done = run_python(
+        "import sys\n"
+        "from draem.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as stopped:\n    assert not stopped.code, stopped.code\n"
+        "print(*sys.modules)\n",
+        *("inspect", exported, tmp_path / "images", "--out", tmp_path / "out"),
+    )
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.split())
+    assert {"draem.inspection.onnx_runtime", "onnxruntime"} <= imported
+    libraries = ("torch", "lightning", "safetensors", "skimage", "scipy", "onnx", "tomlkit")
+    others = ("openvino", "MNN", "jinja2", "matplotlib")
+    rooms = ("training", "simulation", "networks", "exporting", "evaluation", "reporting")
+    assert not imported & {*libraries, *others, *(f"draem.{room}" for room in rooms)}
 
 
 def test_version(draem_cli: Cli) -> None:

@@ -30,6 +30,7 @@ _UPPER_START = int(_UPPER_PLUS.view(np.int32))
 
 _HALF_PLUS = int((np.float32(0.5) + _UPPER_PLUS).view(np.int32))
 _HALF_LEVEL = LEVELS - 1 + ((_UPPER_START - _HALF_PLUS) >> _UPPER_SHIFT)
+_UPPER_END = _UPPER_START + ((LEVELS - 1 - _HALF_LEVEL) << _UPPER_SHIFT)
 
 # Below 0.5: 4,096 levels an octave down to 2^-7, 1,024 down to 2^-15, then 256 down to about 2^-47;
 # smaller scores share level 0. Each straight piece is (shift, offset); the highest one counts.
@@ -56,19 +57,22 @@ def score_levels(scores: NDArray[np.float32]) -> NDArray[np.uint16]:
     """
     scores = np.ascontiguousarray(scores, dtype=np.float32)
     bits = scores.view(np.int32)
-    levels = np.zeros_like(bits)
-    piece = np.empty_like(bits)
-    for shift, offset in _LOWER_PIECES:
+    levels, piece = np.empty_like(bits), np.empty_like(bits)
+    (shift, offset), *finer = _LOWER_PIECES
+    np.right_shift(bits, shift, out=levels)
+    levels += offset
+    for shift, offset in finer:
         np.right_shift(bits, shift, out=piece)
         piece += offset
         np.maximum(levels, piece, out=levels)
-    np.minimum(levels, _HALF_LEVEL, out=levels)
-    upper = np.maximum(scores, np.float32(0.5))
+    # NumPy vectorizes a clip by two numbers, but neither minimum nor maximum with one.
+    np.clip(levels, 0, _HALF_LEVEL, out=levels)
+    upper = piece.view(np.float32)
+    np.clip(scores, np.float32(0.5), np.float32(1), out=upper)
     np.subtract(np.float32(1) + _UPPER_PLUS, upper, out=upper)
-    np.subtract(_UPPER_START, upper.view(np.int32), out=piece)
+    np.subtract(_UPPER_END, piece, out=piece)
     piece >>= _UPPER_SHIFT
     levels += piece
-    levels += LEVELS - 1 - _HALF_LEVEL
     return levels.astype(np.uint16)
 
 
@@ -145,21 +149,24 @@ class PixelHistograms:
         _check_map(anomaly_map)
         if mask is not None:
             _check_mask(mask, anomaly_map.shape)
-        levels = score_levels(anomaly_map)
-        self.normal += np.bincount(levels.ravel(), minlength=LEVELS)
-        if mask is not None and mask.any():
+        levels = score_levels(anomaly_map).astype(np.intp)
+        # Added in place: np.bincount would make, fill and add 65,536 counts for every image.
+        np.add.at(self.normal, levels.ravel(), 1)
+        if mask is not None:
             self._move_anomalous(levels, mask)
 
-    def _move_anomalous(self, levels: NDArray[np.uint16], mask: NDArray[np.bool_]) -> None:
-        plane = np.ascontiguousarray(mask).view(np.uint8)
-        labels, region_of_pixel = cv2.connectedComponents(plane, connectivity=8)
+    def _move_anomalous(self, levels: NDArray[np.intp], mask: NDArray[np.bool_]) -> None:
+        x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
+        if width == 0:
+            return
+        box = slice(y, y + height), slice(x, x + width)
+        mask = np.ascontiguousarray(mask[box])
+        labels, region_of_pixel = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
         region = region_of_pixel[mask]  # (anomalous pixels,), from 1
-        inside = levels[mask]  # (anomalous pixels,)
-        share = 1.0 / np.bincount(region)[region]
-        counts = np.bincount(inside, minlength=LEVELS)
-        self.normal -= counts
-        self.anomalous += counts
-        self.region_share += np.bincount(inside, weights=share, minlength=LEVELS)
+        inside = levels[box][mask]  # (anomalous pixels,)
+        np.subtract.at(self.normal, inside, 1)
+        np.add.at(self.anomalous, inside, 1)
+        np.add.at(self.region_share, inside, 1 / np.bincount(region)[region])
         self.regions += labels - 1
 
     def __add__(self, other: PixelHistograms) -> PixelHistograms:

@@ -158,11 +158,13 @@ def _written(
     """Every file with its line of results, in order, once its pictures are written."""
     with ThreadPoolExecutor(1, "draem-write") as pool:
         waiting: deque[tuple[_Read, Future[dict[str, object]]]] = deque()
+        may_wait = 0  # the first result is given at once, not when the second image is inspected
         for each in inspected:
             waiting.append((each, pool.submit(writer.write, each)))
-            if len(waiting) > _WAITING:
+            if len(waiting) > may_wait:
                 done, line = waiting.popleft()
                 yield done, line.result()
+                may_wait = _WAITING
         for done, line in waiting:
             yield done, line.result()
 

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from draem.errors import InputError
 from draem.evaluation.histograms import LEVELS, PixelHistograms, level_scores, score_levels
+from draem.evaluation.metrics import all_metrics
 
 
 def one_sample_of_every_octave(rng):
@@ -180,6 +181,44 @@ def test_memory_does_not_grow(blobs, softmax_map):
         tracemalloc.stop()
     assert histograms.nbytes == size_after_one == 3 * 8 * LEVELS
     assert held_after_fifty - held_after_one < 64 * 1024
+
+
+def most_allocated(work):
+    work()  # imports and caches
+    tracemalloc.start()
+    try:
+        held = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        work()
+        return tracemalloc.get_traced_memory()[1] - held
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_small_image_costs_nothing_of_the_histograms_size(blobs, softmax_map):
+    rng = np.random.default_rng(8)
+    mask = blobs(rng, 32, 3)
+    plane = softmax_map(rng, mask)
+    histograms = PixelHistograms.empty()
+    assert most_allocated(lambda: histograms.update(plane, mask)) < LEVELS
+
+
+def test_a_large_image_is_counted_in_few_arrays(blobs, softmax_map):
+    rng = np.random.default_rng(9)
+    mask = blobs(rng, 512, 20)
+    plane = softmax_map(rng, mask)
+    histograms = PixelHistograms.empty()
+    # Levels of a byte pair and of eight bytes a pixel, and what the defects' own pixels take.
+    assert most_allocated(lambda: histograms.update(plane, mask)) < 24 * plane.size
+
+
+def test_metrics_take_the_same_memory_for_any_number_of_images(blobs, softmax_map, counted):
+    rng = np.random.default_rng(10)
+    masks = [blobs(rng, 64, 3) for _ in range(40)]
+    maps = [softmax_map(rng, mask) for mask in masks]
+    few, many = counted(maps, masks), counted(maps * 10, masks * 10)
+    taken = most_allocated(lambda: all_metrics([0, 1], [0, 1], few))
+    assert most_allocated(lambda: all_metrics([0, 1], [0, 1], many)) < 1.01 * taken
 
 
 def test_histograms_travel_between_processes(blobs, softmax_map):

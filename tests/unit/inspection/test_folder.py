@@ -327,6 +327,27 @@ def test_results_are_written_as_the_work_goes_on(
     assert written == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
+def test_the_first_result_does_not_wait_for_the_second_image(
+    red_inspector: Callable[..., Inspector],
+    save_image: Save,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paths = [save_image(tmp_path / f"{number}.png", part(60)) for number in range(3)]
+    inspector = red_inspector()
+    results = tmp_path / "out" / "results.jsonl"
+    written: list[int] = []
+    real = inspector._runtime.run
+
+    def run(images: np.ndarray) -> object:
+        written.append(len(results.read_text(encoding="utf-8").splitlines()))
+        return real(images)
+
+    monkeypatch.setattr(inspector._runtime, "run", run)
+    inspect_files(inspector, paths, tmp_path / "out")
+    assert written[:2] == [0, 1]
+
+
 def test_what_stops_the_writing_stops_the_inspection(
     red_inspector: Callable[..., Inspector],
     save_image: Save,
