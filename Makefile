@@ -32,11 +32,15 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/simulation.py
+	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/metrics.py
+	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/folder.py
 	$(BIN)/python benchmarks/tiling.py
-	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/time_to_quality.py
+	$(BIN)/python benchmarks/performance.py
 
 warm-start: $(VENV)/.train
 	$(BIN)/python pretraining/pretrain.py
