@@ -32,6 +32,7 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/folder.py
 	$(BIN)/python benchmarks/tiling.py
