@@ -30,7 +30,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         inspector = _inspector(arguments.model, arguments.runtime, folder)
-        paths = _photographs(folder / "images", arguments.side, arguments.images)
+        paths = write_photographs(folder / "images", arguments.side, arguments.images)
         prepared = [inspector.prepare(decode_image(path)) for path in paths]
 
         def alone() -> None:
@@ -72,7 +72,8 @@ def _inspector(model: str, runtime: str, folder: Path) -> draem.Inspector:
     return draem.load(draem.export(path, runtime).path if runtime != "torch" else path)
 
 
-def _photographs(folder: Path, side: int, count: int) -> list[Path]:
+def write_photographs(folder: Path, side: int, count: int) -> list[Path]:
+    """Write JPEG files of photographs."""
     folder.mkdir()
     textures = builtin_textures((side, side))
     paths = [folder / f"{number:03d}.jpg" for number in range(count)]

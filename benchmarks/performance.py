@@ -211,7 +211,7 @@ def _metrics(document: Document) -> list[str]:
         ),
         _plot(
             "metrics",
-            _by_size(document["sizes"], ("images", "side", "regions")),
+            _by_size(document["sizes"]),
             ("images; side in pixels; regions an image", "ms"),
             "the four metrics against the number of images, their side and their regions",
         ),
@@ -289,11 +289,11 @@ def _number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _by_size(rows: Iterable[Document], names: Iterable[str]) -> Series:
+def _by_size(rows: Iterable[Document]) -> Series:
     """Milliseconds against each quantity that was varied."""
     series: Series = {}
-    for name in names:
-        chosen = sorted((row for row in rows if row["varied"] == name), key=lambda row: row[name])
+    for varied, name in {"images": "images", "pixels": "side", "regions": "regions"}.items():
+        chosen = sorted((row for row in rows if row["varied"] == varied), key=lambda row: row[name])
         x, y = [row[name] for row in chosen], [1000 * row["median_s"] for row in chosen]
         series[name] = (x, y)
     return series
