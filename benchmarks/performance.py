@@ -254,9 +254,10 @@ def _cache(document: Document) -> list[str]:
         "mb_preparing": "while preparing",
         "mb_training": "while training",
     }
+    asked = " ".join(str(row["images"]) for row in document["rows"])
     return [
         "## Data sets larger than memory",
-        "`python benchmarks/cache.py --images 200 1000 3000`",
+        f"`python benchmarks/cache.py --images {asked}`",
         (
             f"JPEG files of {document['side']}x{document['side']}, decoded into a mapped file. "
             "Memory is the peak of anonymous pages, which the system cannot drop; it does not grow "

@@ -13,7 +13,7 @@ from PIL import Image
 import draem
 from draem.datasets.cache import Cache
 from draem.modelfile import read_model
-from draem.training.images import RunImages, read_run_images, with_image_size
+from draem.training.images import RunImages, read_run_images, without_auto
 from draem.training.recipe import make_recipe
 
 Cli = Callable[..., object]
@@ -78,9 +78,7 @@ def test_a_run_finds_the_same_images_in_the_cache(
     def read(cache: Cache | None, seed: int = 0) -> RunImages:
         training = {"seed": seed, "held_out_share": 0.3}
         recipe = make_recipe("compact", overrides={"network": network, "training": training})
-        return read_run_images(
-            shared_category, with_image_size(recipe, shared_category), None, cache
-        )
+        return read_run_images(shared_category, without_auto(recipe, shared_category), None, cache)
 
     always = Cache("always", tmp_path)
     for seed in (0, 0, 1):

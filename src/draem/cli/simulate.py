@@ -54,7 +54,7 @@ def command(
     from draem.files import make_folder
     from draem.imaging.encode import write_png
     from draem.simulation.sheet import simulation_sheet
-    from draem.training.images import read_interest, with_image_size
+    from draem.training.images import read_interest, without_auto
     from draem.training.recipe import asked_input, fixed_image_size, simulation_profile
 
     made = draem.make_recipe(
@@ -66,7 +66,7 @@ def command(
             "region_of_interest": {"mask": str(roi) if roi else None},
         },
     )
-    made = with_image_size(made, data)
+    made = without_auto(made, data)
     batch = draem.simulate(
         data,
         samples=samples,

@@ -40,13 +40,18 @@ from draem.training.checks import (
     precision_of,
     trained_size,
 )
-from draem.training.images import RunImages, read_run_images, with_image_size
+from draem.training.images import RunImages, read_run_images, without_auto
 from draem.training.keeping import Checkpoints, Records, Stopper
 from draem.training.length import make_clock
 from draem.training.losses import LossWeights
 from draem.training.module import DraemModule, SimulatedBatches
 from draem.training.progress import TrainingProgress
-from draem.training.recipe import fixed_image_size, make_recipe, simulation_profile
+from draem.training.recipe import (
+    fixed_image_size,
+    fixed_scales,
+    make_recipe,
+    simulation_profile,
+)
 from draem.training.run import RunFolder, resume_run, start_run
 from draem.training.sections import Recipe
 from draem.training.surroundings import explained, quiet_lightning, stop_gently
@@ -132,7 +137,7 @@ def train(
             found=type(recipe).__name__,
             hint='Write, for example, draem.make_recipe("compact")',
         )
-    recipe = with_image_size(recipe, data)
+    recipe = without_auto(recipe, data)
     check_image_size(*fixed_image_size(recipe))
     if recipe.training.init == "warm":
         check_warm_start(recipe.network)
@@ -181,7 +186,7 @@ class _Training:
             recipe.network.reconstructive_width,
             recipe.network.discriminative_width,
             recipe.network.shape,
-            recipe.network.scales,
+            fixed_scales(recipe),
             seed=options.seed,
         )
         if options.init == "warm":
@@ -307,7 +312,7 @@ class _Training:
             reconstructive_width=network.reconstructive_width,
             discriminative_width=network.discriminative_width,
             shape=network.shape,
-            scales=network.scales,
+            scales=fixed_scales(self._recipe),
             image_size=fixed_image_size(self._recipe),
             interpolation=network.interpolation,
             smoothing=network.smoothing,

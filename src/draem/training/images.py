@@ -27,7 +27,7 @@ from draem.networks.model import SIZE_STEP
 from draem.simulation.pictures import Pictures, mapped_pictures
 from draem.simulation.textures import builtin_textures, load_textures
 from draem.simulation.varied import texture_size
-from draem.training.recipe import fixed_image_size
+from draem.training.recipe import fixed_image_size, with_scales
 from draem.training.sections import Recipe
 
 AUTO_SIDES = (256, 512, 2048)
@@ -206,21 +206,21 @@ def read_interest(recipe: Recipe, images: Iterable[Path]) -> NDArray[np.bool_] |
     return None if inside.all() else inside
 
 
-def with_image_size(recipe: Recipe, data: str | Path) -> Recipe:
-    """The recipe with the image size that `auto` means for these images.
+def without_auto(recipe: Recipe, data: str | Path) -> Recipe:
+    """The recipe with the image size, and the number of scales, that `auto` means for these images.
 
     The shorter side stays as it is between 256 and 512 pixels; the longer one keeps the proportion
     and ends at 2048. Both are medians of the images', in multiples of 32.
 
     Args:
-        recipe: Returned as it is where it states a size.
+        recipe: What it states itself stays.
         data: A category in MVTec layout, or any folder of normal images.
 
     Raises:
         DatasetError: There are no normal images.
     """
     if recipe.network.image_size != "auto":
-        return recipe
+        return with_scales(recipe)
     sizes = []
     for path in read_normal_images(data):
         # Images that cannot be read are listed, all of them, when they are decoded.
@@ -229,7 +229,7 @@ def with_image_size(recipe: Recipe, data: str | Path) -> Recipe:
     ratio = float(np.median([height / width for height, width in sizes])) if sizes else 1.0
     shorter = float(np.median([min(size) for size in sizes])) if sizes else 1.0
     network = recipe.network.model_copy(update={"image_size": auto_image_size(ratio, shorter)})
-    return recipe.model_copy(update={"network": network})
+    return with_scales(recipe.model_copy(update={"network": network}))
 
 
 def auto_image_size(ratio: float, shorter: float) -> tuple[int, int]:

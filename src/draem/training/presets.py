@@ -17,7 +17,7 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
             "reconstructive_width": 32,
             "discriminative_width": 16,
             "shape": "compact",
-            "scales": 2,
+            "scales": "auto",
             "image_size": "auto",
             "interpolation": "area",
             "smoothing": 5,

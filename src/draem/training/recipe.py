@@ -29,6 +29,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+TWO_SCALES_FROM = 256
+"""Pixels of the shorter side; at half the size, smaller images would not show enough."""
+
 
 def make_recipe(
     preset: str | None = None,
@@ -85,9 +88,41 @@ def fixed_image_size(recipe: Recipe) -> tuple[int, int]:
     if size == "auto":
         raise RecipeError(
             "the image size `auto` has not been made a size yet",
-            hint="Call draem.training.images.with_image_size first",
+            hint="Call draem.training.images.without_auto first",
         )
     return size
+
+
+def with_scales(recipe: Recipe) -> Recipe:
+    """The recipe with the number of scales that `auto` means for its image size.
+
+    Where one scale is looked at, no windows are coarse unless the recipe says so.
+
+    Raises:
+        RecipeError: The image size is still `auto`.
+    """
+    network, simulation = recipe.network, recipe.simulation
+    if network.scales == "auto":
+        enough = min(fixed_image_size(recipe)) >= TWO_SCALES_FROM
+        network = network.model_copy(update={"scales": 2 if enough else 1})
+    if network.scales == 1 and simulation.profile == "varied" and simulation.coarse_share is None:
+        simulation = simulation.model_copy(update={"coarse_share": 0.0})
+    return recipe.model_copy(update={"network": network, "simulation": simulation})
+
+
+def fixed_scales(recipe: Recipe) -> int:
+    """How many scales the recipe looks at, once that is decided.
+
+    Raises:
+        RecipeError: It is still `auto`.
+    """
+    scales = recipe.network.scales
+    if scales == "auto":
+        raise RecipeError(
+            "the number of scales `auto` has not been made a number yet",
+            hint="Call draem.training.images.without_auto first",
+        )
+    return scales
 
 
 def write_recipe(recipe: Recipe, path: str | Path) -> None:

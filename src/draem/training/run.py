@@ -7,7 +7,7 @@ from pathlib import Path
 
 from draem.errors import DatasetError, RecipeError, RunExistsError
 from draem.files import make_folder
-from draem.training.recipe import make_recipe, write_recipe
+from draem.training.recipe import make_recipe, with_scales, write_recipe
 from draem.training.sections import Recipe
 
 
@@ -97,6 +97,8 @@ def resume_run(root: str | Path, asked: Recipe | None) -> tuple[RunFolder, Recip
     if asked is not None and asked.network.image_size == "auto":
         network = asked.network.model_copy(update={"image_size": recipe.network.image_size})
         asked = asked.model_copy(update={"network": network})
+    if asked is not None and recipe.network.scales != "auto":
+        asked = with_scales(asked)
     if asked is not None and asked != recipe:
         raise RecipeError(
             "a resumed run keeps the recipe that it was started with",

@@ -26,7 +26,8 @@ class NetworkSection(Section):
         discriminative_width: Channels of the discriminative sub-network's first stage.
         shape: `published`, or `compact`: fewer operations, made for CPUs.
         scales: How many scales are looked at, each half as fine as the one before, and averaged;
-            1 as published.
+            1 as published; or `auto`: 2 where the shorter side of the input has at least 256
+            pixels, otherwise 1.
         image_size: Height and width of the network's input, multiples of 32; or `auto`: the
             proportions of the training images, their shorter side between 256 and 512.
         interpolation: `bilinear` as published, or `area`, which averages when it shrinks.
@@ -39,7 +40,7 @@ class NetworkSection(Section):
     reconstructive_width: int = Field(128, ge=0, le=1024)
     discriminative_width: int = Field(64, ge=1, le=1024)
     shape: Literal["published", "compact"] = "published"
-    scales: int = Field(1, ge=1, le=4)
+    scales: Annotated[int, Field(ge=1, le=4)] | Literal["auto"] = 1
     image_size: tuple[int, int] | Literal["auto"] = (256, 256)
     interpolation: Literal["bilinear", "area"] = "bilinear"
     smoothing: int = Field(21, ge=1, le=127)
@@ -90,7 +91,7 @@ class SimulationSection(Section):
         crop: `varied` alone: side of the windows that are cut from the images, a multiple of 32.
         flips: `varied` alone: half of the windows are mirrored.
         coarse_share: `varied` alone: share of the windows that show twice as much at half the
-            resolution.
+            resolution; 0 where one scale is looked at.
         zoom: `varied` alone: half of them are enlarged or shrunk by up to this factor.
         shapes: `varied` alone: how often fields of Perlin noise, blobs and lines come.
         fills: `varied` alone: how often each fill comes; see the method page.

@@ -14,9 +14,14 @@ from draem.training.images import (
     auto_image_size,
     read_interest,
     read_run_images,
-    with_image_size,
+    without_auto,
 )
-from draem.training.recipe import fixed_image_size, make_recipe
+from draem.training.recipe import (
+    fixed_image_size,
+    fixed_scales,
+    make_recipe,
+    simulation_profile,
+)
 from draem.training.sections import Recipe
 
 
@@ -93,11 +98,11 @@ def test_auto_goes_by_the_training_images(
 ) -> None:
     recipe = make_recipe("compact", overrides={"training": {"seed": 7}})
 
-    fixed = with_image_size(recipe, folder_of(*sizes))
+    fixed = without_auto(recipe, folder_of(*sizes))
 
     assert fixed_image_size(fixed) == expected
     assert recipe.network.image_size == "auto"
-    network = recipe.network.model_copy(update={"image_size": expected})
+    network = recipe.network.model_copy(update={"image_size": expected, "scales": 2})
     assert fixed == recipe.model_copy(update={"network": network})
 
 
@@ -111,7 +116,7 @@ def test_auto_reads_the_training_images_of_a_category_alone(
     Image.new("RGB", (30, 45)).save(root / "test/bad/a.png")
     (root / "000.png").rename(root / "train/good/a.png")
 
-    assert fixed_image_size(with_image_size(make_recipe("compact"), root)) == (256, 512)
+    assert fixed_image_size(without_auto(make_recipe("compact"), root)) == (256, 512)
 
 
 def test_auto_takes_photographs_as_they_are_seen(tmp_path: Path) -> None:
@@ -120,13 +125,41 @@ def test_auto_takes_photographs_as_they_are_seen(tmp_path: Path) -> None:
     exif[0x0112] = 6  # turned by a quarter
     lying.save(tmp_path / "a.jpg", exif=exif)
 
-    assert fixed_image_size(with_image_size(make_recipe("compact"), tmp_path)) == (384, 256)
+    assert fixed_image_size(without_auto(make_recipe("compact"), tmp_path)) == (384, 256)
 
 
 def test_a_stated_size_stays_and_reads_no_image(tmp_path: Path) -> None:
-    recipe = make_recipe("compact", overrides={"network": {"image_size": (64, 96)}})
+    stated = {"network": {"image_size": (64, 96), "scales": 3}}
+    recipe = make_recipe("compact", overrides=stated)
 
-    assert with_image_size(recipe, tmp_path / "nowhere") is recipe
+    assert without_auto(recipe, tmp_path / "nowhere") == recipe
+
+
+@pytest.mark.parametrize(
+    ("size", "scales", "coarse"), [((256, 512), 2, 0.5), ((224, 512), 1, 0.0), ((128, 128), 1, 0.0)]
+)
+def test_small_images_are_looked_at_once(
+    tmp_path: Path, size: tuple[int, int], scales: int, coarse: float
+) -> None:
+    recipe = make_recipe("compact", overrides={"network": {"image_size": size}})
+
+    made = without_auto(recipe, tmp_path / "nowhere")
+
+    assert fixed_scales(made) == scales
+    assert simulation_profile(made).coarse_share == coarse
+    assert without_auto(made, tmp_path) == made
+
+
+def test_stated_shares_and_scales_stay(tmp_path: Path) -> None:
+    stated = {
+        "network": {"image_size": (128, 128), "scales": "auto"},
+        "simulation": {"coarse_share": 0.2},
+    }
+    recipe = make_recipe("compact", overrides=stated)
+    assert simulation_profile(without_auto(recipe, tmp_path)).coarse_share == 0.2
+    assert without_auto(make_recipe("full"), tmp_path) == make_recipe("full")
+    with pytest.raises(RecipeError, match="`auto` has not been made a number"):
+        fixed_scales(recipe)
 
 
 def test_unreadable_images_have_no_say_in_the_size(folder_of: Callable[..., Path]) -> None:
@@ -136,7 +169,7 @@ def test_unreadable_images_have_no_say_in_the_size(folder_of: Callable[..., Path
     (root / "cut.png").write_bytes((root / "000.png").read_bytes()[:20])
     Image.new("RGB", (3, 300)).save(root / "thin.png")
 
-    assert fixed_image_size(with_image_size(make_recipe("compact"), root)) == (384, 256)
+    assert fixed_image_size(without_auto(make_recipe("compact"), root)) == (384, 256)
 
 
 def test_where_nothing_can_be_read_the_size_is_square_and_decoding_says_so(
@@ -144,7 +177,7 @@ def test_where_nothing_can_be_read_the_size_is_square_and_decoding_says_so(
 ) -> None:
     (tmp_path / "empty.png").touch()
 
-    recipe = with_image_size(make_recipe("compact"), tmp_path)
+    recipe = without_auto(make_recipe("compact"), tmp_path)
 
     assert fixed_image_size(recipe) == (256, 256)
     with pytest.raises(DatasetError, match=r"empty\.png"):
@@ -154,7 +187,7 @@ def test_where_nothing_can_be_read_the_size_is_square_and_decoding_says_so(
 @pytest.mark.parametrize("name", ["nowhere", "."])
 def test_without_images_there_is_no_size(tmp_path: Path, name: str) -> None:
     with pytest.raises(DatasetError):
-        with_image_size(make_recipe("compact"), tmp_path / name)
+        without_auto(make_recipe("compact"), tmp_path / name)
 
 
 def test_images_are_read_once_the_size_is_known(folder_of: Callable[..., Path]) -> None:
@@ -163,7 +196,7 @@ def test_images_are_read_once_the_size_is_known(folder_of: Callable[..., Path]) 
     with pytest.raises(RecipeError, match="auto"):
         read_run_images(root, recipe)
 
-    images = read_run_images(root, with_image_size(recipe, root))
+    images = read_run_images(root, without_auto(recipe, root))
 
     assert images.training.shape == (2, 3, 384, 256)
     assert images.held_out.shape == (1, 384, 256, 3)
@@ -253,7 +286,7 @@ def test_tiles_are_cut_at_the_images_own_resolution_and_held_out_by_image(
     }
     recipe = make_recipe("compact", overrides=overrides)
 
-    images = read_run_images(root, with_image_size(recipe, root))
+    images = read_run_images(root, without_auto(recipe, root))
 
     held_out, kept = split_held_out(5, 0.4, recipe.training.seed)
     assert images.count == len(kept) == 3

@@ -360,7 +360,7 @@ def test_auto_in_a_file_stays_auto_and_an_option_fixes_it(toml: Any, preset: str
 
 def test_an_image_size_that_is_still_auto_cannot_be_used() -> None:
     assert fixed_image_size(make_recipe("full")) == (256, 256)
-    with pytest.raises(RecipeError, match=r"`auto` has not been made a size.*with_image_size"):
+    with pytest.raises(RecipeError, match=r"`auto` has not been made a size.*without_auto"):
         fixed_image_size(make_recipe("compact"))
 
 

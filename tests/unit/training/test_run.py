@@ -102,7 +102,7 @@ def test_asking_for_auto_means_the_size_that_a_run_was_started_with(tmp_path: Pa
     fixed = make_recipe(
         overrides={
             "training": {"steps": 12, "seed": 3},
-            "network": {"image_size": (256, 384)},
+            "network": {"image_size": (256, 384), "scales": 2},
         }
     )
     run = start_run(tmp_path, fixed)
