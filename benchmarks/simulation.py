@@ -119,7 +119,15 @@ def _samples(
     taken = _in_turn(turns | {f"{peer.name} (peer)": peer.turn for peer in running}, rounds)
     for peer in running:
         peer.stop()
-    return [_row({"name": name, "threads": threads}, seconds) for name, seconds in taken.items()]
+    rows = [_row({"name": name, "threads": threads}, seconds) for name, seconds in taken.items()]
+    return _with_ratios(rows)
+
+
+def _with_ratios(rows: list[Row]) -> list[Row]:
+    """How many times as long each takes as our profile `upstream`, which is what the peers do."""
+    ours = [row["mean_ms"] for row in rows if row["name"] == "upstream"]
+    # Means, because half of a batch is normal on average only, and cheaper than the rest.
+    return [row | {"times_ours": row["mean_ms"] / ours[0] if ours else None} for row in rows]
 
 
 def _turn(simulator: Simulator, size: int) -> Turn:
@@ -295,7 +303,8 @@ def _print(document: Row) -> None:
     for row in document["samples"]:
         print(
             f"{row['name']:<16} {row['threads']} threads  median {row['median_ms']:7.2f}  "
-            f"mean {row['mean_ms']:7.2f}  {row['lowest_ms']:.2f} to {row['highest_ms']:.2f}"
+            f"mean {row['mean_ms']:7.2f}  {row['lowest_ms']:.2f} to {row['highest_ms']:.2f}  "
+            f"{'' if row['times_ours'] is None else format(row['times_ours'], '.1f') + ' times'}"
         )
     for row in document["stages"]:
         print(
