@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +37,7 @@ from draem.simulation.profile import PROFILES, ProfileName
 from draem.simulation.simulator import Simulator
 from draem.simulation.textures import builtin_textures
 from machine import machine, write_result
+from rates import copied_per_second, multiplied_per_second
 
 SIDE, BATCH, IMAGES = 256, 8, 32
 SIZES, BATCHES = (128, 256, 512, 1024), (1, 2, 4, 8, 16, 32)
@@ -119,7 +120,15 @@ def _samples(
     taken = _in_turn(turns | {f"{peer.name} (peer)": peer.turn for peer in running}, rounds)
     for peer in running:
         peer.stop()
-    return [_row({"name": name, "threads": threads}, seconds) for name, seconds in taken.items()]
+    rows = [_row({"name": name, "threads": threads}, seconds) for name, seconds in taken.items()]
+    return _with_ratios(rows)
+
+
+def _with_ratios(rows: list[Row]) -> list[Row]:
+    """How many times as long each takes as our profile `upstream`, which is what the peers do."""
+    ours = [row["mean_ms"] for row in rows if row["name"] == "upstream"]
+    # Means, because half of a batch is normal on average only, and cheaper than the rest.
+    return [row | {"times_ours": row["mean_ms"] / ours[0] if ours else None} for row in rows]
 
 
 def _turn(simulator: Simulator, size: int) -> Turn:
@@ -216,7 +225,7 @@ def _timed(function: Callable[..., Any], seconds: dict[str, float], stage: str) 
 
 def _floor(profiles: list[ProfileName], samples: list[Row]) -> Row:
     """What a pipeline in one pass over the pixels would cost, for profiles over whole images."""
-    copied, arithmetic = _copied_per_second(), _operations_per_second()
+    copied, arithmetic = copied_per_second(), multiplied_per_second()
     rows = []
     for name in profiles:
         if name == "varied":
@@ -252,31 +261,6 @@ def _floor(profiles: list[ProfileName], samples: list[Row]) -> Row:
     }
 
 
-def _copied_per_second() -> float:
-    """Bytes read and written a second by one thread, far beyond the cache."""
-    source = torch.ones(2**26)
-    target = torch.empty_like(source)
-    return 2 * source.nbytes / min(_seconds(lambda: target.copy_(source), 7))
-
-
-def _operations_per_second() -> float:
-    """Multiplications a second that torch does in place on what is in one core's cache."""
-    values = torch.ones(2**14)
-
-    def multiply() -> None:
-        for _ in range(100):
-            values.mul_(values)
-
-    return 100 * len(values) / min(_seconds(multiply, 7))
-
-
-def _seconds(work: Callable[[], object], times: int) -> Iterator[float]:
-    for _ in range(times + 1):
-        started = time.perf_counter()
-        work()
-        yield time.perf_counter() - started
-
-
 def _against(
     what: str, values: tuple[int, ...], profiles: list[ProfileName], rounds: int
 ) -> list[Row]:
@@ -295,7 +279,8 @@ def _print(document: Row) -> None:
     for row in document["samples"]:
         print(
             f"{row['name']:<16} {row['threads']} threads  median {row['median_ms']:7.2f}  "
-            f"mean {row['mean_ms']:7.2f}  {row['lowest_ms']:.2f} to {row['highest_ms']:.2f}"
+            f"mean {row['mean_ms']:7.2f}  {row['lowest_ms']:.2f} to {row['highest_ms']:.2f}  "
+            f"{'' if row['times_ours'] is None else format(row['times_ours'], '.1f') + ' times'}"
         )
     for row in document["stages"]:
         print(

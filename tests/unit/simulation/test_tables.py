@@ -177,6 +177,12 @@ def test_tables_compose() -> None:
     assert not torch.equal(at_once, tables.apply(tables.apply(images, second), first))
 
 
+def test_counts_without_waiting_for_the_device_are_the_same(batch: Tensor) -> None:
+    values = batch.flatten(0, 1).flatten(1)
+
+    assert torch.equal(tables._scattered(values), tables._bins(values))
+
+
 def test_value_counts_are_numpys(batch: Tensor) -> None:
     counts = tables.value_counts(batch)
 
