@@ -43,7 +43,7 @@ class Operations(NamedTuple):
 
 
 def count_operations(
-    reconstructive_width: int, discriminative_width: int, shape: str, side: int
+    reconstructive_width: int, discriminative_width: int, shape: str, scales: int, side: int
 ) -> Operations:
     """Count the operations of a network's convolutions for one square image."""
     counts = [0.0, 0.0]
@@ -53,7 +53,7 @@ def count_operations(
         direct = layer.kernel_size != (3, 3) or layer.stride != (1, 1)
         counts[direct] += 2 * output.numel() * layer.weight[0].numel() / 1e9
 
-    model = build_draem(reconstructive_width, discriminative_width, shape).to("meta").eval()
+    model = build_draem(reconstructive_width, discriminative_width, shape, scales).to("meta").eval()
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
             layer.register_forward_hook(count)

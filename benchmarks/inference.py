@@ -12,6 +12,7 @@ the published code in this one. Prints a table, writes JSON and draws a plot.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
@@ -31,10 +32,11 @@ from machine import RESULTS, machine, write_result
 from turns import Turn, in_turn, timed
 
 SIDE = 256
-MODELS: dict[str, tuple[int, int, str, int]] = {
-    "full": (128, 64, "published", 21),
-    "compact": (32, 16, "compact", 5),
+MODELS: dict[str, tuple[int, int, str, int, int]] = {
+    "full": (128, 64, "published", 1, 21),
+    "compact": (32, 16, "compact", 2, 5),
 }
+"""Widths, shape, scales and the side of the score's filter."""
 PEERS = {"anomalib": "anomalib_draem.py", "upstream": "upstream_draem.py"}
 Row = dict[str, Any]
 
@@ -55,9 +57,25 @@ def main() -> None:
         least.append(floor)
         _print(model, found, floor)
     facts = machine() | {"threads": arguments.threads, "peers": versions}
-    document = {"benchmark": "inference", "machine": facts, "rows": rows, "floors": least}
+    earlier = _earlier(arguments.models)
+    document = {
+        "benchmark": "inference",
+        "machine": facts,
+        "rows": earlier["rows"] + rows,
+        "floors": earlier["floors"] + least,
+    }
     write_result("inference", document)
-    print(_plot(rows))
+    print(_plot(earlier["rows"] + rows))
+
+
+def _earlier(models: list[str]) -> dict[str, list[Row]]:
+    """What was measured before of models that are not measured now."""
+    path = RESULTS / "inference.json"
+    held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {
+        kind: [row for row in held.get(kind, []) if row["model"] not in models]
+        for kind in ("rows", "floors")
+    }
 
 
 def _measure(model: str, threads: int, rounds: int, peers: list[_Peer]) -> tuple[list[Row], Row]:
@@ -77,7 +95,7 @@ def _measure(model: str, threads: int, rounds: int, peers: list[_Peer]) -> tuple
         seconds = in_turn(turns, rounds)
     # Not among the turns: NumPy's pool spins on for longer than they wait for each other.
     (products,) = in_turn({"matmul": matmul()}, rounds).values()
-    operations = count_operations(*MODELS[model][:3], SIDE)
+    operations = count_operations(*MODELS[model][:4], SIDE)
     matmul_rate = MATMUL_GFLOP / statistics.median(products)
     # MNN alone has Winograd's algorithm; the others make all operations that are counted.
     direct = (taken for name, taken in seconds.items() if name != "mnn")
@@ -107,19 +125,20 @@ def _measure(model: str, threads: int, rounds: int, peers: list[_Peer]) -> tuple
 
 def write_network(model: str, folder: Path) -> Path:
     """Write a freshly initialised network as a model file."""
-    reconstructive, discriminative, shape, smoothing = MODELS[model]
+    *widths, shape, scales, smoothing = MODELS[model]
     card = ModelCard(
         preset=model,
-        reconstructive_width=reconstructive,
-        discriminative_width=discriminative,
+        reconstructive_width=widths[0],
+        discriminative_width=widths[1],
         shape=shape,
+        scales=scales,
         image_size=(SIDE, SIDE),
         smoothing=smoothing,
         # Untrained maps hover round one half, where no trained model finds its regions.
         calibration=Calibration(threshold=0.99, false_reject_rate=0.01, images=99),
     )
     path = folder / "model.safetensors"
-    write_model(path, build_draem(reconstructive, discriminative, shape).state_dict(), card)
+    write_model(path, build_draem(*widths, shape, scales).state_dict(), card)
     return path
 
 
