@@ -26,24 +26,51 @@ def test_groups_and_verdicts(evaluation: Evaluation) -> None:
         "Worst false alarms",
         "Clear hits",
     ]
-    assert [(entry.name, entry.verdict, entry.right) for entry in misses.entries] == [
-        ("test/scratch/0.png", "passes: missed", False),
-        ("test/dent/3.png", "passes: missed", False),
-        ("test/dent/4.png", "rejected", True),
+    assert [(entry.name, entry.verdict, entry.badge) for entry in misses.entries] == [
+        ("test/scratch/0.png", "passes: missed", "wrong"),
+        ("test/dent/3.png", "passes: missed", "wrong"),
     ]
     assert [(entry.defect, entry.verdict) for entry in alarms.entries] == [
         ("good", "rejected: false alarm"),
-        ("good", "passes"),
     ]
-    assert misses.lead.endswith("At the threshold, 2 of them would pass.")
-    assert alarms.lead.endswith("At the threshold, 1 of them would be rejected.")
-    assert "threshold" not in hits.lead
+    assert {entry.badge for entry in hits.entries} == {"right"}
+    assert misses.lead.startswith("2 defective images with the lowest scores, lowest first.")
+    assert misses.lead.endswith("At the threshold, all 2 would pass.")
+    assert alarms.lead.endswith("At the threshold, it would be rejected.")
+    assert hits.lead.endswith("At the threshold, all 2 would be rejected.")
+
+
+def test_a_review_threshold_divides_what_is_not_rejected(evaluation: Evaluation) -> None:
+    misses, alarms, hits = galleries(replace(evaluation, review_threshold=0.3))
+    assert [group.title for group in (misses, alarms, hits)] == [
+        "Defective images not rejected",
+        "Good images that do not pass",
+        "Clear hits",
+    ]
+    assert [(entry.verdict, entry.badge) for entry in misses.entries] == [
+        ("passes: missed", "wrong"),
+        ("goes to review", "review"),
+    ]
+    assert [(entry.verdict, entry.badge) for entry in alarms.entries] == [
+        ("rejected: false alarm", "wrong"),
+        ("goes to review", "review"),
+    ]
+    assert misses.lead.endswith("1 of them would pass and 1 of them would go to review.")
+    assert alarms.lead.endswith("1 of them would go to review and 1 of them would be rejected.")
 
 
 def test_leads_speak_of_all_and_none(evaluation: Evaluation) -> None:
     strict = galleries(replace(evaluation, threshold=0.01))
-    assert strict[0].lead.endswith("none of them would pass.")
+    assert strict[0].title == "Nearest to a miss"
+    assert strict[0].lead.endswith("all 3 would be rejected.")
     assert strict[1].lead.endswith("all 2 would be rejected.")
+    lax = galleries(replace(evaluation, threshold=0.99))
+    assert [group.title for group in lax] == [
+        "Worst misses",
+        "Nearest to a false alarm",
+        "Nearest to a hit",
+    ]
+    assert all(group.lead.endswith("all 2 would pass.") for group in lax[1:])
     one = galleries(replace(evaluation, threshold=0.99, misses=evaluation.misses[:1]))
     assert one[0].lead.endswith("it would pass.")
     assert one[0].lead.startswith("1 defective image with the lowest score, lowest first.")
