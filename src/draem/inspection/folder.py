@@ -20,6 +20,7 @@ from draem.files import make_folder
 from draem.imaging.colors import outline, overlay
 from draem.imaging.decode import decode_image
 from draem.imaging.encode import map_to_uint16, write_png
+from draem.imaging.marks import draw_plate, mark_regions
 from draem.inspection.ahead import ahead
 from draem.inspection.coco import coco_file
 from draem.inspection.inspector import Inspection, Inspector
@@ -230,7 +231,7 @@ def result_line(found: Inspection) -> dict[str, object]:
 def draw_overlay(
     image: NDArray[np.uint8], found: Inspection, inside: NDArray[np.bool_] | None = None
 ) -> NDArray[np.uint8]:
-    """The image with its anomaly map over it and boxes round its regions.
+    """The image with its anomaly map over it, its regions marked and the decision in a corner.
 
     Args:
         image: (height, width, 3) uint8 RGB, as it was inspected.
@@ -240,15 +241,20 @@ def draw_overlay(
     Returns:
         (height, width, 3) uint8 RGB.
     """
-    picture = overlay(image, found.anomaly_map)
+    picture = overlay(image, found.anomaly_map, found.threshold)
     if inside is not None:
         lined = outline(picture, interest_at(inside, image.shape[:2]), _REGION_COLOR)
         picture = cv2.addWeighted(lined, _FAINT, picture, 1 - _FAINT, 0).astype(np.uint8)
-    boxes = np.zeros(image.shape[:2], bool)
-    for region in found.regions:
-        x, y, width, height = region.box
-        boxes[y : y + height, x : x + width] = True
-    return outline(picture, boxes, _REGION_COLOR) if found.regions else picture
+    boxes = [region.box for region in found.regions]
+    picture = mark_regions(picture, boxes, [region.contour for region in found.regions])
+    draw_plate(picture, _plate_text(found), boxes)
+    return picture
+
+
+def _plate_text(found: Inspection) -> str:
+    if found.threshold is None:
+        return f"score {found.anomaly_score:.3g}"
+    return f"{found.decision}  {found.anomaly_score:.3g} / {found.threshold:.3g}"
 
 
 def _names(paths: Iterable[Path]) -> list[str]:

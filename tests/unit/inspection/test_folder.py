@@ -277,6 +277,26 @@ def test_a_full_disk_is_explained(
     assert json.loads(lines[0])["image"] == str(Path("no/0.png"))
 
 
+def test_the_decision_stands_in_a_corner(
+    red_inspector: Callable[..., Inspector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.zeros((256, 256, 3), np.uint8)
+    image[100:140, 100:140, 0] = 200
+    texts: list[str] = []
+    monkeypatch.setattr(
+        "draem.inspection.folder.draw_plate", lambda _, text, __: texts.append(text)
+    )
+    for threshold in (0.5, 0.9, None):
+        draw_overlay(image, red_inspector(threshold).inspect(image))
+    assert texts == ["reject  0.784 / 0.5", "pass  0.784 / 0.9", "score 0.784"]
+
+
+def test_colours_follow_from_the_threshold(red_inspector: Callable[..., Inspector]) -> None:
+    image = np.full((64, 64, 3), (60, 10, 10), np.uint8)
+    assert (draw_overlay(image, red_inspector(0.5).inspect(image)) == image).all()
+    assert (draw_overlay(image, red_inspector(0.25).inspect(image)) != image).any(axis=2).all()
+
+
 def test_boxes_are_drawn_round_regions_alone(red_inspector: Callable[..., Inspector]) -> None:
     image = np.zeros((64, 64, 3), np.uint8)
     inspector = red_inspector(0.5)
