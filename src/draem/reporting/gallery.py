@@ -131,8 +131,11 @@ def galleries(evaluation: Evaluation) -> list[Group]:
     return [group for group in groups if group.entries]
 
 
-def colour_bars() -> list[tuple[str, str]]:
+def colour_bars(threshold: float | None = None) -> list[tuple[str, str]]:
     """The colours from 0 (left) to 1 (right) of the map and of the map laid over grey.
+
+    Args:
+        threshold: The model's, at which the colours are anchored.
 
     Returns:
         For each, its name and its pixels as a `data:` address.
@@ -140,8 +143,8 @@ def colour_bars() -> list[tuple[str, str]]:
     levels = np.tile(np.linspace(0, 1, 256, dtype=np.float32), (2, 1))  # (2, 256)
     grey = np.full((*levels.shape, 3), _MID_GREY, dtype=np.uint8)
     return [
-        ("anomaly map", to_data_uri(heat(levels), "png")),
-        ("map over image", to_data_uri(overlay(grey, levels), "png")),
+        ("anomaly map", to_data_uri(heat(levels, threshold), "png")),
+        ("map over image", to_data_uri(overlay(grey, levels, threshold), "png")),
     ]
 
 
@@ -206,21 +209,21 @@ def _entry(evaluation: Evaluation, key: str, example: Example, fate: Decision | 
         score=score_text(scored.anomaly_score),
         verdict=words,
         badge=badge,
-        pictures=_pictures(key, example),
+        pictures=_pictures(key, example, evaluation.threshold),
     )
 
 
-def _pictures(key: str, example: Example) -> list[Picture]:
+def _pictures(key: str, example: Example, threshold: float | None) -> list[Picture]:
     size = _shrunk(example.image.shape[:2])
     image = resize_image(example.image, size, "area")
-    marked = resize_image(overlay(example.image, example.anomaly_map), size, "area")
+    marked = resize_image(overlay(example.image, example.anomaly_map, threshold), size, "area")
     marked_name = "map over image"
     if example.mask is not None and example.mask.any():
         marked = _outlined(marked, example.mask)
         marked_name = "map, true defect outlined"
     pictures = [
         ("image", image),
-        ("anomaly map", resize_image(heat(example.anomaly_map), size, "area")),
+        ("anomaly map", resize_image(heat(example.anomaly_map, threshold), size, "area")),
         (marked_name, marked),
     ]
     if example.reconstruction is not None:

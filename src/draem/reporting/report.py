@@ -138,7 +138,7 @@ def _context(evaluation: Evaluation, title: str | None) -> dict[str, object]:
         "overall": _defect_row("all", labels[1], outcome, evaluation.metrics),
         "defects": _defect_rows(evaluation),
         "groups": galleries(evaluation),
-        "colour_bars": colour_bars(),
+        "colour_bars": colour_bars(evaluation.threshold),
         "mask_rule": evaluation.mask_rule,
         "mask_rule_meaning": MASK_RULES[evaluation.mask_rule],
         "model": _flat(evaluation.model),

@@ -88,8 +88,8 @@ def test_the_four_pictures_show_what_they_say(evaluation: Evaluation) -> None:
     expected = (
         ("image", example.image),
         ("reconstruction", example.reconstruction),
-        ("anomaly map", heat(example.anomaly_map)),
-        ("map over image", overlay(example.image, example.anomaly_map)),
+        ("anomaly map", heat(example.anomaly_map, 0.5)),
+        ("map over image", overlay(example.image, example.anomaly_map, 0.5)),
     )
     for picture, (name, pixels) in zip(pictures, expected, strict=True):
         assert picture.name == name
@@ -135,3 +135,22 @@ def test_colour_bars_run_from_0_to_1() -> None:
     levels = np.linspace(0, 1, 256, dtype=np.float32)[None]
     picture = Picture("", "", bars["anomaly map"], 256, 2)
     np.testing.assert_array_equal(_pixels(picture)[:1], heat(levels))
+
+
+def test_colours_are_anchored_at_the_threshold(evaluation: Evaluation) -> None:
+    levels = np.linspace(0, 1, 256, dtype=np.float32)[None]
+    bar = Picture("", "", dict(colour_bars(0.2))["anomaly map"], 256, 2)
+    np.testing.assert_array_equal(_pixels(bar)[:1], heat(levels, 0.2))
+    half = replace(
+        evaluation.misses[0],
+        image=np.full_like(evaluation.misses[0].image, 128),
+        anomaly_map=np.full_like(evaluation.misses[0].anomaly_map, 0.25),
+        mask=None,
+    )
+    pictures = {
+        threshold: galleries(replace(evaluation, threshold=threshold, misses=(half,)))[0]
+        for threshold in (0.5, 0.25)
+    }
+    low, high = (_pixels(group.entries[0].pictures[3]) for group in pictures.values())
+    assert (np.abs(low.astype(int) - 128) < 4).all(), "half the threshold: the image alone"
+    assert (high[..., 0] > 150).all(), "at the threshold: orange"
