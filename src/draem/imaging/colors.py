@@ -1,4 +1,7 @@
-"""Anomaly maps as colours, on one fixed scale, so that pictures of different parts compare."""
+"""Anomaly maps as colours, on one fixed scale, so that pictures of different parts compare.
+
+The scale follows from the model's threshold alone, never from the map that is drawn.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +10,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 _STRONGEST = 0.8
+_STRONGEST_ANCHORED = 0.6
+_THRESHOLD_LEVEL = 0.75
+"""What of the colours, from 0 to 1, stands for the threshold: orange."""
 _OUTLINE_SHARE = 1 / 400
 _STRIP = 256
 
 
-def heat(anomaly_map: NDArray[np.float32]) -> NDArray[np.uint8]:
+def heat(anomaly_map: NDArray[np.float32], threshold: float | None = None) -> NDArray[np.uint8]:
     """Colour an anomaly map: dark at 0, then blue, green and yellow, to red at 1.
 
     Args:
         anomaly_map: Values, (H, W), float32; those outside [0, 1] are clipped.
+        threshold: Stretches the scale below it and squeezes it above, so that it is orange;
+            without one, the scale is even.
 
     Returns:
         RGB pixels, (H, W, 3), uint8.
     """
-    levels = np.rint(np.clip(anomaly_map, 0, 1) * np.float32(255)).astype(np.uint8)
+    values = np.clip(anomaly_map, 0, 1)
+    if threshold is not None:
+        values = _anchored(values, threshold)
+    levels = np.rint(values * np.float32(255)).astype(np.uint8)
     colored = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)  # BGR, (H, W, 3)
     return np.ascontiguousarray(colored[..., ::-1], dtype=np.uint8)
 
 
-def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _anchored(values: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
+    """Values in [0, 1] on a scale of two even parts that meet at the threshold."""
+    bends = np.array([0, _inside(threshold), 1], np.float32)
+    return np.interp(values, bends, [0, _THRESHOLD_LEVEL, 1]).astype(np.float32)
+
+
+def _inside(threshold: float) -> float:
+    return min(max(threshold, 1e-6), 1 - 1e-6)
+
+
+def overlay(
+    image: NDArray[np.uint8],
+    anomaly_map: NDArray[np.float32],
+    threshold: float | None = None,
+) -> NDArray[np.uint8]:
     """Lay the colours of `heat` over an image.
 
-    Where the map is 0 the image shows untouched; opacity grows with the map up to 0.5 and stays
-    there, so that some of the defect shows through.
+    With a threshold the image shows untouched where the map is at most half of it; opacity grows
+    from there to the threshold and stays, so that some of the defect shows through. Without one it
+    grows from 0 to 0.5.
 
     Args:
         image: RGB pixels, (H, W, 3), uint8.
         anomaly_map: Values, (H, W), float32; those outside [0, 1] are clipped.
+        threshold: Of the model.
 
     Returns:
         RGB pixels, (H, W, 3), uint8.
@@ -42,13 +69,20 @@ def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> NDArr
     # A strip at a time, as the float32 planes of a large image would take a dozen times its memory.
     for top in range(0, len(image), _STRIP):
         rows = slice(top, top + _STRIP)
-        mixed[rows] = _overlaid(image[rows], anomaly_map[rows])
+        mixed[rows] = _overlaid(image[rows], anomaly_map[rows], threshold)
     return mixed
 
 
-def _overlaid(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]) -> NDArray[np.uint8]:
-    opacity = np.float32(_STRONGEST) * np.clip(2 * anomaly_map, 0, 1)[..., None]  # (H, W, 1)
-    mixed = image * (1 - opacity) + heat(anomaly_map) * opacity
+def _overlaid(
+    image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], threshold: float | None
+) -> NDArray[np.uint8]:
+    if threshold is None:
+        strongest, share = _STRONGEST, 2 * anomaly_map
+    else:
+        factor = np.float32(2 / _inside(threshold))
+        strongest, share = _STRONGEST_ANCHORED, factor * anomaly_map - 1
+    opacity = np.float32(strongest) * np.clip(share, 0, 1)[..., None]  # (H, W, 1)
+    mixed = image * (1 - opacity) + heat(anomaly_map, threshold) * opacity
     return np.rint(mixed).astype(np.uint8)
 
 

@@ -20,10 +20,12 @@ from draem.files import make_folder
 from draem.imaging.colors import outline, overlay
 from draem.imaging.decode import decode_image
 from draem.imaging.encode import map_to_uint16, write_png
+from draem.imaging.marks import draw_plate, mark_regions
 from draem.inspection.ahead import ahead
 from draem.inspection.coco import coco_file
 from draem.inspection.inspector import Inspection, Inspector
 from draem.inspection.interest import interest_at
+from draem.inspection.naming import picture_names
 from draem.inspection.regions import Region
 
 _WAITING = 1
@@ -76,7 +78,7 @@ def inspect_files(
     work goes on: `image`, `anomaly_score`, `threshold`, `is_anomalous`, `decision`, `regions`
     (each with what `Region` has), `map` and `overlay` (files in `out`); or `image` and `error`
     where a file cannot be read. Maps are 16-bit PNG files, 65535 standing for 1, of the image's
-    size.
+    size. Maps and overlays lie in the images' folders below the common parent of all images.
 
     Args:
         inspector: The model.
@@ -145,7 +147,7 @@ def _inspected(inspector: Inspector, paths: Sequence[Path]) -> Iterator[_Read]:
             return _Read(path, name, error)
         return _Read(path, name, image, inspector.prepare(image))
 
-    named = zip(paths, _names(paths), strict=True)
+    named = zip(paths, picture_names(paths), strict=True)
     for each in ahead((read(path, name) for path, name in named), _WAITING):
         if not isinstance(each.image, ImageError) and each.prepared is not None:
             each.found = inspector.inspect_prepared(each.image, each.prepared)
@@ -193,13 +195,19 @@ class _Writer:
             return line | {"error": str(read.image)}
         line |= result_line(read.found)
         if self._maps:
-            write_png(self._maps / read.name, map_to_uint16(read.found.anomaly_map))
+            write_png(_place(self._maps, read.name), map_to_uint16(read.found.anomaly_map))
             line["map"] = f"maps/{read.name}"
         if self._overlays:
             picture = draw_overlay(read.image, read.found, self._inside)
-            write_png(self._overlays / read.name, picture)
+            write_png(_place(self._overlays, read.name), picture)
             line["overlay"] = f"overlays/{read.name}"
         return line
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Where a picture goes, its folder made."""
+    path = folder / name
+    return make_folder(path.parent) / path.name
 
 
 def without_results(paths: Sequence[Path], out: str | Path) -> tuple[Path, ...]:
@@ -209,7 +217,9 @@ def without_results(paths: Sequence[Path], out: str | Path) -> tuple[Path, ...]:
     def written(folder: Path) -> bool:
         beside = folder.parent
         earlier = beside == Path(out).resolve() or (beside / RESULTS).is_file()
-        return folder.name in _PICTURES and earlier
+        if folder.name in _PICTURES and earlier:
+            return True
+        return beside != folder and written(beside)
 
     return tuple(path for path in paths if not written(path.parent.resolve()))
 
@@ -230,7 +240,7 @@ def result_line(found: Inspection) -> dict[str, object]:
 def draw_overlay(
     image: NDArray[np.uint8], found: Inspection, inside: NDArray[np.bool_] | None = None
 ) -> NDArray[np.uint8]:
-    """The image with its anomaly map over it and boxes round its regions.
+    """The image with its anomaly map over it, its regions marked and the decision in a corner.
 
     Args:
         image: (height, width, 3) uint8 RGB, as it was inspected.
@@ -240,29 +250,17 @@ def draw_overlay(
     Returns:
         (height, width, 3) uint8 RGB.
     """
-    picture = overlay(image, found.anomaly_map)
+    picture = overlay(image, found.anomaly_map, found.threshold)
     if inside is not None:
         lined = outline(picture, interest_at(inside, image.shape[:2]), _REGION_COLOR)
         picture = cv2.addWeighted(lined, _FAINT, picture, 1 - _FAINT, 0).astype(np.uint8)
-    boxes = np.zeros(image.shape[:2], bool)
-    for region in found.regions:
-        x, y, width, height = region.box
-        boxes[y : y + height, x : x + width] = True
-    return outline(picture, boxes, _REGION_COLOR) if found.regions else picture
+    boxes = [region.box for region in found.regions]
+    picture = mark_regions(picture, boxes, [region.contour for region in found.regions])
+    draw_plate(picture, _plate_text(found), boxes)
+    return picture
 
 
-def _names(paths: Iterable[Path]) -> list[str]:
-    """A PNG name for each image: its own, numbered where several would share it."""
-    taken: set[str] = set()
-    numbers: dict[str, int] = {}
-    names = []
-    for path in paths:
-        # Keep clear of the limit of 255 bytes a name that file systems set.
-        stem = path.stem.encode(errors="replace")[:200].decode(errors="ignore")
-        name, key = f"{stem}.png", stem.lower()
-        while name.lower() in taken:
-            numbers[key] = numbers.get(key, 1) + 1
-            name = f"{stem}-{numbers[key]}.png"
-        taken.add(name.lower())
-        names.append(name)
-    return names
+def _plate_text(found: Inspection) -> str:
+    if found.threshold is None:
+        return f"score {found.anomaly_score:.3g}"
+    return f"{found.decision}  {found.anomaly_score:.3g} / {found.threshold:.3g}"

@@ -38,8 +38,8 @@ class Inspection:
         is_anomalous: Whether the score reaches the threshold; None where the model has none.
         decision: `reject` where it does, `review` where it reaches a review threshold alone,
             otherwise `pass`; None where the model has no threshold.
-        regions: Where the defects are, highest peak first, in pixels of the image; without those
-            below the Inspector's smallest area.
+        regions: Where the defects are, or at `review` what reaches the review threshold, highest
+            peak first, in pixels of the image; without those below the Inspector's smallest area.
         anomaly_map: (height, width) float32 in [0, 1], at the image's own size.
         reconstruction: (height, width, 3) uint8 RGB at the network's size, or at the image's own
             where the model is tiled; None where the model was exported without it.
@@ -286,7 +286,10 @@ class Inspector:
     def _inspection(self, output: RuntimeOutput, row: int, size: tuple[int, int]) -> Inspection:
         anomaly_map, score = output.anomaly_maps[row], float(output.anomaly_scores[row])
         threshold, calibration = self.threshold, self.card.calibration
+        decision = decide(score, calibration)
         level = UNCALIBRATED_THRESHOLD if threshold is None else threshold
+        if decision == "review" and calibration and calibration.review_threshold is not None:
+            level = calibration.review_threshold
         pixel_threshold = calibration.pixel_threshold if calibration else None
         regions = (
             _regions(anomaly_map, score, level, size, self.card.smoothing, pixel_threshold)
@@ -301,7 +304,7 @@ class Inspector:
             anomaly_score=score,
             threshold=threshold,
             is_anomalous=None if threshold is None else score >= threshold,
-            decision=decide(score, calibration),
+            decision=decision,
             regions=tuple(region for region in regions if region.area >= self.min_area),
             anomaly_map=whole_map,
             reconstruction=output.reconstruction(row),

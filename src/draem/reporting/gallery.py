@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from draem.evaluation.result import Evaluation, Example
 from draem.imaging.colors import heat, outline, overlay
 from draem.imaging.encode import to_data_uri
 from draem.imaging.resize import resize_image
+from draem.inspection.calibration import Decision
+from draem.reporting.outcome import verdict
 from draem.reporting.wording import count_text, image_name, printable, score_text
 
 _LARGEST_SIDE = 256
@@ -19,6 +22,19 @@ _QUALITY = 82
 _OUTLINE = (255, 255, 255)
 _RIM = (20, 20, 20)
 _MID_GREY = 160
+_FATES: dict[Decision, str] = {
+    "pass": "pass",
+    "review": "go to review",
+    "reject": "be rejected",
+}
+_VERDICTS: dict[tuple[int, Decision], tuple[str, str]] = {
+    (0, "pass"): ("passes", "right"),
+    (0, "review"): ("goes to review", "review"),
+    (0, "reject"): ("rejected: false alarm", "wrong"),
+    (1, "pass"): ("passes: missed", "wrong"),
+    (1, "review"): ("goes to review", "review"),
+    (1, "reject"): ("rejected", "right"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +64,8 @@ class Entry:
         name: The image's path below the data folder.
         defect: Its defect type, `good` for a normal image.
         score: Its score, in print.
-        verdict: What the threshold makes of it; empty without a threshold.
-        right: Whether the verdict is right.
+        verdict: What the thresholds make of it; empty without a threshold.
+        badge: `right`, `wrong` or `review`, as the verdict is; empty without a threshold.
         pictures: Its four pictures.
     """
 
@@ -57,7 +73,7 @@ class Entry:
     defect: str
     score: str
     verdict: str
-    right: bool
+    badge: str
     pictures: list[Picture]
 
 
@@ -79,38 +95,47 @@ class Group:
 
 
 def galleries(evaluation: Evaluation) -> list[Group]:
-    """The examples in groups: misses, false alarms and hits; empty groups are left out."""
+    """The examples in groups: misses, false alarms and hits; empty groups are left out.
+
+    With a threshold, a group holds what its heading says and nothing else: of defective images
+    those that are not rejected, of good ones those that do not pass. Where there are none, the
+    nearest to it stand there under another heading.
+    """
+    reviews = evaluation.review_threshold is not None
     groups = [
         _group(
             evaluation,
             "miss",
-            "Worst misses",
-            "defective image",
-            "lowest",
+            ("Defective images not rejected" if reviews else "Worst misses", "Nearest to a miss"),
+            ("defective image", "lowest"),
             evaluation.misses,
         ),
         _group(
             evaluation,
             "alarm",
-            "Worst false alarms",
-            "good image",
-            "highest",
+            (
+                "Good images that do not pass" if reviews else "Worst false alarms",
+                "Nearest to a false alarm",
+            ),
+            ("good image", "highest"),
             evaluation.false_alarms,
         ),
         _group(
             evaluation,
             "hit",
-            "Clear hits",
-            "defective image",
-            "highest",
+            ("Clear hits", "Nearest to a hit"),
+            ("defective image", "highest"),
             evaluation.hits,
         ),
     ]
     return [group for group in groups if group.entries]
 
 
-def colour_bars() -> list[tuple[str, str]]:
+def colour_bars(threshold: float | None = None) -> list[tuple[str, str]]:
     """The colours from 0 (left) to 1 (right) of the map and of the map laid over grey.
+
+    Args:
+        threshold: The model's, at which the colours are anchored.
 
     Returns:
         For each, its name and its pixels as a `data:` address.
@@ -118,77 +143,87 @@ def colour_bars() -> list[tuple[str, str]]:
     levels = np.tile(np.linspace(0, 1, 256, dtype=np.float32), (2, 1))  # (2, 256)
     grey = np.full((*levels.shape, 3), _MID_GREY, dtype=np.uint8)
     return [
-        ("anomaly map", to_data_uri(heat(levels), "png")),
-        ("map over image", to_data_uri(overlay(grey, levels), "png")),
+        ("anomaly map", to_data_uri(heat(levels, threshold), "png")),
+        ("map over image", to_data_uri(overlay(grey, levels, threshold), "png")),
     ]
 
 
 def _group(
     evaluation: Evaluation,
     key: str,
-    title: str,
-    noun: str,
-    extreme: str,
+    titles: tuple[str, str],
+    wording: tuple[str, str],
     examples: Sequence[Example],
 ) -> Group:
-    entries = [
-        _entry(evaluation, f"{key}-{number}", example)
-        for number, example in enumerate(examples, start=1)
+    """One group, under the first title where it holds what that says, else under the second."""
+    right = "pass" if key == "alarm" else "reject"
+    fates = [_fate(evaluation, example) for example in examples]
+    wanted = [fate is None or (fate == right) == (key == "hit") for fate in fates]
+    named = any(wanted)
+    shown = [
+        (example, fate)
+        for example, fate, kept in zip(examples, fates, wanted, strict=True)
+        if kept or not named
     ]
+    entries = [
+        _entry(evaluation, f"{key}-{number}", example, fate)
+        for number, (example, fate) in enumerate(shown, start=1)
+    ]
+    noun, extreme = wording
     scores = "score" if len(entries) == 1 else "scores"
     lead = f"{count_text(len(entries), noun)} with the {extreme} {scores}, {extreme} first."
-    if evaluation.threshold is not None and key != "hit":
-        wrong = sum(not entry.right for entry in entries)
-        fate = "pass" if key == "miss" else "be rejected"
-        lead += f" At the threshold, {_share_of(wrong, len(entries))} would {fate}."
-    return Group(key, title, lead, entries)
+    if evaluation.threshold is not None:
+        lead += _fates_text([fate for _, fate in shown])
+    return Group(key, titles[0] if named else titles[1], lead, entries)
+
+
+def _fates_text(fates: Sequence[Decision | None]) -> str:
+    """What becomes of the images of a group, in a sentence."""
+    counts = Counter(fates)
+    parts = [
+        f"{_share_of(counts[fate], len(fates))} would {words}"
+        for fate, words in _FATES.items()
+        if counts[fate]
+    ]
+    return f" At the threshold, {' and '.join(parts)}." if parts else ""
 
 
 def _share_of(part: int, whole: int) -> str:
-    if part == 0:
-        return "none of them"
     if part == whole:
         return "it" if whole == 1 else f"all {whole}"
     return f"{part} of them"
 
 
-def _entry(evaluation: Evaluation, key: str, example: Example) -> Entry:
+def _fate(evaluation: Evaluation, example: Example) -> Decision | None:
+    if evaluation.threshold is None:
+        return None
+    return verdict(example.scored, evaluation.threshold, evaluation.review_threshold)
+
+
+def _entry(evaluation: Evaluation, key: str, example: Example, fate: Decision | None) -> Entry:
     scored = example.scored
-    verdict, right = _verdict(scored.label, scored.anomaly_score, evaluation.threshold)
+    words, badge = _VERDICTS[scored.label, fate] if fate else ("", "")
     return Entry(
         name=image_name(scored.path, evaluation.data),
         defect=printable(scored.defect) if scored.label else "good",
         score=score_text(scored.anomaly_score),
-        verdict=verdict,
-        right=right,
-        pictures=_pictures(key, example),
+        verdict=words,
+        badge=badge,
+        pictures=_pictures(key, example, evaluation.threshold),
     )
 
 
-def _verdict(label: int, score: float, threshold: float | None) -> tuple[str, bool]:
-    if threshold is None:
-        return "", True
-    rejected = score >= threshold
-    wording = {
-        (0, False): "passes",
-        (0, True): "rejected: false alarm",
-        (1, False): "passes: missed",
-        (1, True): "rejected",
-    }
-    return wording[label, rejected], rejected == bool(label)
-
-
-def _pictures(key: str, example: Example) -> list[Picture]:
+def _pictures(key: str, example: Example, threshold: float | None) -> list[Picture]:
     size = _shrunk(example.image.shape[:2])
     image = resize_image(example.image, size, "area")
-    marked = resize_image(overlay(example.image, example.anomaly_map), size, "area")
+    marked = resize_image(overlay(example.image, example.anomaly_map, threshold), size, "area")
     marked_name = "map over image"
     if example.mask is not None and example.mask.any():
         marked = _outlined(marked, example.mask)
         marked_name = "map, true defect outlined"
     pictures = [
         ("image", image),
-        ("anomaly map", resize_image(heat(example.anomaly_map), size, "area")),
+        ("anomaly map", resize_image(heat(example.anomaly_map, threshold), size, "area")),
         (marked_name, marked),
     ]
     if example.reconstruction is not None:

@@ -51,6 +51,8 @@ class Histogram:
         defective: Bars of the defective images, downwards.
         threshold: Its place in percent from the left, if there is one.
         threshold_text: Its value, if there is one.
+        review: The review threshold's place in percent from the left, if there is one.
+        review_text: Its value, if there is one.
     """
 
     axis: ScoreAxis
@@ -61,17 +63,22 @@ class Histogram:
     defective: list[Bar]
     threshold: float | None
     threshold_text: str
+    review: float | None = None
+    review_text: str = ""
 
 
-def score_histogram(images: Sequence[ScoredImage], threshold: float | None) -> Histogram:
+def score_histogram(
+    images: Sequence[ScoredImage], threshold: float | None, review: float | None = None
+) -> Histogram:
     """Count the scores of both classes in bars, one of which begins at the threshold.
 
-    Bars to the left of the threshold hold exactly the images that pass. Heights are shares of
-    a class, on one scale for both.
+    Bars to the left of the threshold hold exactly the images that are not rejected; the review
+    threshold may lie within a bar. Heights are shares of a class, on one scale for both.
     """
     scores = np.array([image.anomaly_score for image in images], dtype=np.float64)
     labels = np.array([image.label for image in images], dtype=np.int64)
-    axis = choose_axis(scores if threshold is None else np.append(scores, threshold))
+    levels = [level for level in (threshold, review) if level is not None]
+    axis = choose_axis(np.append(scores, levels))
     start = 0.0 if threshold is None else float(axis.place(np.array([threshold]))[0])
     numbers = _bar_numbers(scores, threshold, axis.place(scores), start)
     good, defective = _count(numbers[labels == 0]), _count(numbers[labels == 1])
@@ -88,6 +95,8 @@ def score_histogram(images: Sequence[ScoredImage], threshold: float | None) -> H
         defective=_bars(defective, start, scale, scale * up, 1, "defective image"),
         threshold=None if threshold is None else _drawn(start),
         threshold_text="" if threshold is None else score_text(threshold),
+        review=None if review is None else _drawn(float(axis.place(np.array([review]))[0])),
+        review_text="" if review is None else score_text(review),
     )
 
 

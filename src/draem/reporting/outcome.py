@@ -1,12 +1,14 @@
-"""What happens to the test images at the threshold."""
+"""What happens to the test images at the thresholds."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from draem.evaluation.result import ScoredImage
+from draem.inspection.calibration import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,26 +16,30 @@ class Outcome:
     """The images counted by truth and by verdict.
 
     Attributes:
-        good_passed: Good images below the threshold.
-        good_rejected: Good images at or above it: false alarms.
-        defective_passed: Defective images below the threshold: misses.
-        defective_rejected: Defective images at or above it.
+        good_passed: Good images below every threshold.
+        good_rejected: Good images at or above the threshold: false alarms.
+        defective_passed: Defective images below every threshold: misses.
+        defective_rejected: Defective images at or above the threshold.
+        good_review: Good images at or above the review threshold alone.
+        defective_review: Defective images at or above the review threshold alone.
     """
 
     good_passed: int
     good_rejected: int
     defective_passed: int
     defective_rejected: int
+    good_review: int = 0
+    defective_review: int = 0
 
     @property
     def good(self) -> int:
         """Good images in all."""
-        return self.good_passed + self.good_rejected
+        return self.good_passed + self.good_review + self.good_rejected
 
     @property
     def defective(self) -> int:
         """Defective images in all."""
-        return self.defective_passed + self.defective_rejected
+        return self.defective_passed + self.defective_review + self.defective_rejected
 
     @property
     def false_reject_rate(self) -> float:
@@ -56,12 +62,32 @@ class Outcome:
         return share(self.defective_rejected, self.defective_rejected + self.good_rejected)
 
 
-def outcome_at(images: Iterable[ScoredImage], threshold: float) -> Outcome:
-    """Count the images by truth and verdict; a score at the threshold is rejected."""
-    counts = {(label, rejected): 0 for label in (0, 1) for rejected in (False, True)}
-    for image in images:
-        counts[image.label, image.anomaly_score >= threshold] += 1
-    return Outcome(counts[0, False], counts[0, True], counts[1, False], counts[1, True])
+def outcome_at(
+    images: Iterable[ScoredImage], threshold: float, review: float | None = None
+) -> Outcome:
+    """Count the images by truth and verdict.
+
+    Args:
+        images: The test images.
+        threshold: A score at it is rejected.
+        review: A score at it, but below the threshold, goes to review.
+    """
+    counts = Counter((image.label, verdict(image, threshold, review)) for image in images)
+    return Outcome(
+        counts[0, "pass"],
+        counts[0, "reject"],
+        counts[1, "pass"],
+        counts[1, "reject"],
+        counts[0, "review"],
+        counts[1, "review"],
+    )
+
+
+def verdict(image: ScoredImage, threshold: float, review: float | None = None) -> Decision:
+    """What becomes of one image, as `outcome_at` counts it."""
+    if image.anomaly_score >= threshold:
+        return "reject"
+    return "review" if review is not None and image.anomaly_score >= review else "pass"
 
 
 def share(part: int, whole: int) -> float:

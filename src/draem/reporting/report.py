@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from draem._version import __version__
-from draem.evaluation.result import Evaluation
+from draem.evaluation.result import Evaluation, ScoredImage
 from draem.files import make_folder, write_text
 from draem.reporting.curves import curve_charts
 from draem.reporting.gallery import colour_bars, galleries
@@ -40,12 +40,14 @@ class DefectRow:
         name: The defect type.
         images: How many images show it.
         missed: How many of them pass; a dash without a threshold.
+        review: How many of them go to review; a dash without a threshold.
         figures: Its metrics in percent, in the order of `METRICS`.
     """
 
     name: str
     images: str
     missed: str
+    review: str
     figures: list[str]
 
 
@@ -104,7 +106,7 @@ def _context(evaluation: Evaluation, title: str | None) -> dict[str, object]:
     outcome = (
         None
         if evaluation.threshold is None
-        else outcome_at(evaluation.images, evaluation.threshold)
+        else outcome_at(evaluation.images, evaluation.threshold, evaluation.review_threshold)
     )
     labels = Counter(image.label for image in evaluation.images)
     return {
@@ -128,18 +130,15 @@ def _context(evaluation: Evaluation, title: str | None) -> dict[str, object]:
             for name in ("promised_false_reject_rate", "promised_review_rate", _PIXEL_RATE)
         },
         "labels": {"good": labels[0], "defective": labels[1]},
-        "histogram": score_histogram(evaluation.images, evaluation.threshold),
+        "histogram": score_histogram(
+            evaluation.images, evaluation.threshold, evaluation.review_threshold
+        ),
         "charts": curve_charts(evaluation.curves, evaluation.metrics, outcome),
         "metrics": METRICS,
-        "overall": _defect_row(
-            "all",
-            labels[1],
-            outcome.defective_passed if outcome else None,
-            evaluation.metrics,
-        ),
+        "overall": _defect_row("all", labels[1], outcome, evaluation.metrics),
         "defects": _defect_rows(evaluation),
         "groups": galleries(evaluation),
-        "colour_bars": colour_bars(),
+        "colour_bars": colour_bars(evaluation.threshold),
         "mask_rule": evaluation.mask_rule,
         "mask_rule_meaning": MASK_RULES[evaluation.mask_rule],
         "model": _flat(evaluation.model),
@@ -197,13 +196,10 @@ def _sentences(evaluation: Evaluation, outcome: Outcome) -> list[Sentence]:
     if evaluation.review_threshold is None:
         classes += [(outcome.defective_passed, outcome.defective, defective, "would pass")]
     else:
-        review = outcome_at(evaluation.images, evaluation.review_threshold)
-        watched = review.good_rejected - outcome.good_rejected
-        caught = review.defective_rejected - outcome.defective_rejected
         classes += [
-            (watched, outcome.good, good, "would go to review"),
-            (caught, outcome.defective, defective, "would go to review"),
-            (review.defective_passed, outcome.defective, defective, "would pass"),
+            (outcome.good_review, outcome.good, good, "would go to review"),
+            (outcome.defective_review, outcome.defective, defective, "would go to review"),
+            (outcome.defective_passed, outcome.defective, defective, "would pass"),
         ]
     sentences = []
     for wrong, total, noun, fate in classes:
@@ -221,19 +217,16 @@ def _sentences(evaluation: Evaluation, outcome: Outcome) -> list[Sentence]:
 
 def _defect_rows(evaluation: Evaluation) -> list[DefectRow]:
     """One row a defect type, the hardest to detect first."""
-    anomalous = [image for image in evaluation.images if image.label]
-    images = Counter(image.defect for image in anomalous)
-    threshold = evaluation.threshold
-    missed = (
-        None
-        if threshold is None
-        else Counter(image.defect for image in anomalous if image.anomaly_score < threshold)
-    )
+    threshold, review = evaluation.threshold, evaluation.review_threshold
+    images: dict[str, list[ScoredImage]] = defaultdict(list)
+    for image in evaluation.images:
+        if image.label:
+            images[image.defect].append(image)
     return [
         _defect_row(
             defect,
-            images[defect] or evaluation.counts.get(defect, 0),
-            missed[defect] if missed is not None else None,
+            len(images[defect]) or evaluation.counts.get(defect, 0),
+            None if threshold is None else outcome_at(images[defect], threshold, review),
             metrics,
         )
         for defect, metrics in sorted(evaluation.metrics_by_defect.items(), key=_difficulty)
@@ -248,12 +241,13 @@ def _difficulty(item: tuple[str, Mapping[str, float]]) -> tuple[float, float, st
 
 
 def _defect_row(
-    name: str, images: int, missed: int | None, metrics: Mapping[str, float]
+    name: str, images: int, outcome: Outcome | None, metrics: Mapping[str, float]
 ) -> DefectRow:
     return DefectRow(
         name=printable(name),
         images=f"{images:,}",
-        missed=UNDEFINED if missed is None else f"{missed:,}",
+        missed=f"{outcome.defective_passed:,}" if outcome else UNDEFINED,
+        review=f"{outcome.defective_review:,}" if outcome else UNDEFINED,
         figures=[percent(metrics.get(metric.key)) for metric in METRICS],
     )
 

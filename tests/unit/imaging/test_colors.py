@@ -131,3 +131,32 @@ def test_overlay_of_a_large_image_is_made_of_those_of_its_parts():
     for top in range(0, 700, 50):
         rows = slice(top, top + 50)
         np.testing.assert_array_equal(whole[rows], overlay(picture[rows], anomaly_map[rows]))
+
+
+def test_the_threshold_has_one_colour_whatever_it_is():
+    for threshold in (0.01, 0.3, 0.9):
+        at, half = (np.array([[threshold * share]], np.float32) for share in (1, 0.5))
+        np.testing.assert_array_equal(heat(at, threshold), heat(np.array([[0.75]], np.float32)))
+        np.testing.assert_array_equal(heat(half, threshold), heat(np.array([[0.375]], np.float32)))
+    ends = np.array([[0, 1]], np.float32)
+    np.testing.assert_array_equal(heat(ends, 0.3), heat(ends))
+
+
+def test_an_overlay_begins_at_half_the_threshold_and_is_strong_from_it_on():
+    picture = np.random.default_rng(0).integers(0, 256, (1, 5, 3), dtype=np.uint8)
+    other = picture ^ 64
+    values = np.array([[0, 0.15, 0.225, 0.3, 1]], np.float32)
+
+    drawn = overlay(picture, values, 0.3).astype(int)
+    shown = np.abs(drawn - overlay(other, values, 0.3)).mean(axis=2)[0] / 64
+
+    np.testing.assert_allclose(shown, [1, 1, 0.7, 0.4, 0.4], atol=0.02)
+    np.testing.assert_array_equal(drawn[0, :2], picture[0, :2])
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, 1.1])
+def test_a_threshold_at_an_end_of_the_scale(threshold):
+    drawn = overlay(np.full((1, 101, 3), 120, np.uint8), ramp(), threshold)
+
+    assert (drawn[0, 0] == 120).all()
+    assert (drawn[0, 100] != 120).any()

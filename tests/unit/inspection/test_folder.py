@@ -16,6 +16,7 @@ from draem.imaging.decode import decode_image
 from draem.inspection.folder import Summary, draw_overlay, inspect_files, without_results
 from draem.inspection.inspector import Inspector
 from draem.inspection.loading import load
+from draem.inspection.naming import picture_names
 
 Save = Callable[[Path, np.ndarray], Path]
 
@@ -134,13 +135,50 @@ def test_images_of_one_name_do_not_overwrite_each_other(
     ]
     lines = lines_of(inspect_files(red_inspector(), paths, tmp_path / "out"))
     maps = [line["map"] for line in lines]
-    assert maps[:2] == ["maps/000.png", "maps/000-2.png"]
+    assert maps[:3] == ["maps/left/000.png", "maps/right/000.png", "maps/right/000-2.png"]
+    assert maps[3:] == ["maps/up/000.png", "maps/up/000-2.png"]
     assert len({name.lower() for name in maps}) == len(names)
     for number, line in enumerate(lines, 1):
         for kind in ("map", "overlay"):
             assert Path(line[kind]).suffix == ".png"
         with Image.open(tmp_path / "out" / line["map"]) as image:
             assert (np.array(image) == round(10 * number / 255 * 65535)).all()
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        ([], []),
+        (["a.png"], ["a.png"]),
+        (["deep/in/a.png", "deep/in/b.jpg"], ["a.png", "b.png"]),
+        (["d/dent/000.png", "d/good/000.png"], ["dent/000.png", "good/000.png"]),
+        (["d/000.png", "d/dent/000.png"], ["000.png", "dent/000.png"]),
+        (["d/x/../000.png", "d/dent/./000.png"], ["000.png", "dent/000.png"]),
+        (["d/x/1.png", "d/X/1.png"], ["x/1.png", "X/1-2.png"]),
+        (["d/a.bmp", "d/a.png/1.png"], ["a-2.png", "a.png/1.png"]),
+        (["../up/1.png", "here/1.png"], None),
+    ],
+)
+def test_pictures_lie_in_the_folders_of_their_images(
+    paths: list[str], names: list[str] | None
+) -> None:
+    found = picture_names([Path(path) for path in paths])
+    if names is None:
+        names = ["up/1.png", f"{Path.cwd().name}/here/1.png"]
+    assert found == names
+
+
+def test_pictures_stay_within_the_folder_of_results(
+    red_inspector: Callable[..., Inspector], save_image: Save, tmp_path: Path
+) -> None:
+    paths = [save_image(tmp_path / f"in/{kind}/0.png", part(60)) for kind in ("dent", "good")]
+    out = tmp_path / "in" / "out"
+    lines = lines_of(inspect_files(red_inspector(), paths, out))
+    assert [line["overlay"] for line in lines] == ["overlays/dent/0.png", "overlays/good/0.png"]
+    written = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
+    assert written == sorted(str(Path(line[kind])) for line in lines for kind in ("map", "overlay"))
+    everything = sorted((tmp_path / "in").rglob("*.png"))
+    assert without_results(everything, out) == tuple(paths)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX file names")
@@ -275,6 +313,26 @@ def test_a_full_disk_is_explained(
     assert ended.stdout.startswith(f"{tmp_path / 'results.jsonl'}: cannot be written (File too lar")
     lines = (tmp_path / "results.jsonl").read_text().splitlines()
     assert json.loads(lines[0])["image"] == str(Path("no/0.png"))
+
+
+def test_the_decision_stands_in_a_corner(
+    red_inspector: Callable[..., Inspector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.zeros((256, 256, 3), np.uint8)
+    image[100:140, 100:140, 0] = 200
+    texts: list[str] = []
+    monkeypatch.setattr(
+        "draem.inspection.folder.draw_plate", lambda _, text, __: texts.append(text)
+    )
+    for threshold in (0.5, 0.9, None):
+        draw_overlay(image, red_inspector(threshold).inspect(image))
+    assert texts == ["reject  0.784 / 0.5", "pass  0.784 / 0.9", "score 0.784"]
+
+
+def test_colours_follow_from_the_threshold(red_inspector: Callable[..., Inspector]) -> None:
+    image = np.full((64, 64, 3), (60, 10, 10), np.uint8)
+    assert (draw_overlay(image, red_inspector(0.5).inspect(image)) == image).all()
+    assert (draw_overlay(image, red_inspector(0.25).inspect(image)) != image).any(axis=2).all()
 
 
 def test_boxes_are_drawn_round_regions_alone(red_inspector: Callable[..., Inspector]) -> None:

@@ -121,7 +121,7 @@ def test_between_two_thresholds_a_person_decides(
     found = {level: inspector.inspect(image) for level, image in images.items()}
     assert [f.decision for f in found.values()] == ["pass", "review", "reject"]
     assert [f.is_anomalous for f in found.values()] == [False, False, True]
-    assert [bool(f.regions) for f in found.values()] == [False, False, True]
+    assert [bool(f.regions) for f in found.values()] == [False, True, True]
     plain = red_inspector(0.5)
     assert [plain.inspect(image).decision for image in images.values()] == [
         *("pass", "pass", "reject")
@@ -355,3 +355,26 @@ def test_what_is_no_image_is_refused_in_any_form(
 ) -> None:
     with pytest.raises(InputError, match="the image has the wrong"):
         red_inspector().inspect(given)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("pixel_threshold", [None, 0.35, 0.9])
+def test_an_image_for_review_has_regions_at_the_review_threshold(
+    red_inspector: Callable[..., Inspector], pixel_threshold: float | None
+) -> None:
+    inspector = red_inspector(0.5)
+    assert inspector.card.calibration
+    two = inspector.card.calibration.model_copy(
+        update={"review_threshold": 0.25, "pixel_threshold": pixel_threshold}
+    )
+    inspector.card = inspector.card.model_copy(update={"calibration": two})
+    image = np.zeros((64, 64, 3), np.uint8)
+    found = {}
+    for level in (50, 100, 200):
+        image[20:40, 20:40, 0] = level
+        found[level] = inspector.inspect(image)
+    assert [each.decision for each in found.values()] == ["pass", "review", "reject"]
+    assert [each.is_anomalous for each in found.values()] == [False, False, True]
+    assert [len(each.regions) for each in found.values()] == [0, 1, 1]
+    (region,) = found[100].regions
+    assert region.box == (20, 20, 20, 20)
+    assert region.peak == pytest.approx(100 / 255)

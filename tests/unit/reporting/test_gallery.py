@@ -26,24 +26,51 @@ def test_groups_and_verdicts(evaluation: Evaluation) -> None:
         "Worst false alarms",
         "Clear hits",
     ]
-    assert [(entry.name, entry.verdict, entry.right) for entry in misses.entries] == [
-        ("test/scratch/0.png", "passes: missed", False),
-        ("test/dent/3.png", "passes: missed", False),
-        ("test/dent/4.png", "rejected", True),
+    assert [(entry.name, entry.verdict, entry.badge) for entry in misses.entries] == [
+        ("test/scratch/0.png", "passes: missed", "wrong"),
+        ("test/dent/3.png", "passes: missed", "wrong"),
     ]
     assert [(entry.defect, entry.verdict) for entry in alarms.entries] == [
         ("good", "rejected: false alarm"),
-        ("good", "passes"),
     ]
-    assert misses.lead.endswith("At the threshold, 2 of them would pass.")
-    assert alarms.lead.endswith("At the threshold, 1 of them would be rejected.")
-    assert "threshold" not in hits.lead
+    assert {entry.badge for entry in hits.entries} == {"right"}
+    assert misses.lead.startswith("2 defective images with the lowest scores, lowest first.")
+    assert misses.lead.endswith("At the threshold, all 2 would pass.")
+    assert alarms.lead.endswith("At the threshold, it would be rejected.")
+    assert hits.lead.endswith("At the threshold, all 2 would be rejected.")
+
+
+def test_a_review_threshold_divides_what_is_not_rejected(evaluation: Evaluation) -> None:
+    misses, alarms, hits = galleries(replace(evaluation, review_threshold=0.3))
+    assert [group.title for group in (misses, alarms, hits)] == [
+        "Defective images not rejected",
+        "Good images that do not pass",
+        "Clear hits",
+    ]
+    assert [(entry.verdict, entry.badge) for entry in misses.entries] == [
+        ("passes: missed", "wrong"),
+        ("goes to review", "review"),
+    ]
+    assert [(entry.verdict, entry.badge) for entry in alarms.entries] == [
+        ("rejected: false alarm", "wrong"),
+        ("goes to review", "review"),
+    ]
+    assert misses.lead.endswith("1 of them would pass and 1 of them would go to review.")
+    assert alarms.lead.endswith("1 of them would go to review and 1 of them would be rejected.")
 
 
 def test_leads_speak_of_all_and_none(evaluation: Evaluation) -> None:
     strict = galleries(replace(evaluation, threshold=0.01))
-    assert strict[0].lead.endswith("none of them would pass.")
+    assert strict[0].title == "Nearest to a miss"
+    assert strict[0].lead.endswith("all 3 would be rejected.")
     assert strict[1].lead.endswith("all 2 would be rejected.")
+    lax = galleries(replace(evaluation, threshold=0.99))
+    assert [group.title for group in lax] == [
+        "Worst misses",
+        "Nearest to a false alarm",
+        "Nearest to a hit",
+    ]
+    assert all(group.lead.endswith("all 2 would pass.") for group in lax[1:])
     one = galleries(replace(evaluation, threshold=0.99, misses=evaluation.misses[:1]))
     assert one[0].lead.endswith("it would pass.")
     assert one[0].lead.startswith("1 defective image with the lowest score, lowest first.")
@@ -61,8 +88,8 @@ def test_the_four_pictures_show_what_they_say(evaluation: Evaluation) -> None:
     expected = (
         ("image", example.image),
         ("reconstruction", example.reconstruction),
-        ("anomaly map", heat(example.anomaly_map)),
-        ("map over image", overlay(example.image, example.anomaly_map)),
+        ("anomaly map", heat(example.anomaly_map, 0.5)),
+        ("map over image", overlay(example.image, example.anomaly_map, 0.5)),
     )
     for picture, (name, pixels) in zip(pictures, expected, strict=True):
         assert picture.name == name
@@ -108,3 +135,22 @@ def test_colour_bars_run_from_0_to_1() -> None:
     levels = np.linspace(0, 1, 256, dtype=np.float32)[None]
     picture = Picture("", "", bars["anomaly map"], 256, 2)
     np.testing.assert_array_equal(_pixels(picture)[:1], heat(levels))
+
+
+def test_colours_are_anchored_at_the_threshold(evaluation: Evaluation) -> None:
+    levels = np.linspace(0, 1, 256, dtype=np.float32)[None]
+    bar = Picture("", "", dict(colour_bars(0.2))["anomaly map"], 256, 2)
+    np.testing.assert_array_equal(_pixels(bar)[:1], heat(levels, 0.2))
+    half = replace(
+        evaluation.misses[0],
+        image=np.full_like(evaluation.misses[0].image, 128),
+        anomaly_map=np.full_like(evaluation.misses[0].anomaly_map, 0.25),
+        mask=None,
+    )
+    pictures = {
+        threshold: galleries(replace(evaluation, threshold=threshold, misses=(half,)))[0]
+        for threshold in (0.5, 0.25)
+    }
+    low, high = (_pixels(group.entries[0].pictures[3]) for group in pictures.values())
+    assert (np.abs(low.astype(int) - 128) < 4).all(), "half the threshold: the image alone"
+    assert (high[..., 0] > 150).all(), "at the threshold: orange"

@@ -72,3 +72,11 @@ def test_empty_classes_leave_room() -> None:
     nothing = score_histogram([], 0.5)
     assert (nothing.good, nothing.defective) == ([], [])
     assert nothing.threshold == pytest.approx(50)
+
+
+def test_the_review_threshold_has_its_place_on_the_axis() -> None:
+    item = score_histogram(_images([0.1, 0.3], [0.9]), 0.5, 0.25)
+    assert item.review is not None
+    assert item.threshold is not None
+    assert (item.review - 100 / 42) / (item.threshold - 100 / 42) == pytest.approx(0.5)
+    assert item.review_text == "0.2500"

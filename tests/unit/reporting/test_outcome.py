@@ -27,6 +27,13 @@ def test_counts_and_rates(evaluation: Evaluation) -> None:
     assert outcome.precision == pytest.approx(4 / 5)
 
 
+def test_between_the_thresholds_lies_review(evaluation: Evaluation) -> None:
+    outcome = outcome_at(evaluation.images, 0.5, 0.3)
+    assert outcome == Outcome(2, 1, 1, 4, good_review=1, defective_review=1)
+    assert (outcome.good, outcome.defective) == (4, 6)
+    assert outcome.miss_rate == pytest.approx(1 / 6)
+
+
 def test_rates_without_images_are_undefined() -> None:
     outcome = outcome_at([], 0.5)
     assert math.isnan(outcome.false_reject_rate)

@@ -1,0 +1,50 @@
+"""Names for the pictures of an inspection."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def picture_names(paths: Sequence[Path]) -> list[str]:
+    """A PNG name for each image, with its folders below the common parent of all images.
+
+    Names are numbered where several would be the same, even on file systems that do not tell small
+    letters from capitals.
+
+    Args:
+        paths: Image files.
+
+    Returns:
+        Relative paths with `/`, one an image.
+    """
+    folders = [_safe(folder) for folder in _folders(paths)]
+    # No picture may take the name of a folder, which holds other pictures.
+    taken = {"/".join(parts[:end]).lower() for parts in folders for end in range(1, len(parts) + 1)}
+    numbers: dict[str, int] = {}
+    names = []
+    for path, parts in zip(paths, folders, strict=True):
+        stem = "/".join((*parts, *_safe((path.stem,))))
+        name, key = f"{stem}.png", stem.lower()
+        while name.lower() in taken:
+            numbers[key] = numbers.get(key, 1) + 1
+            name = f"{stem}-{numbers[key]}.png"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _folders(paths: Sequence[Path]) -> list[tuple[str, ...]]:
+    """The folders of each image below the common parent of all."""
+    parents = [Path(os.path.normpath(Path.cwd() / path.parent)) for path in paths]
+    try:
+        common = os.path.commonpath(parents)
+    except ValueError:  # drives without a common parent, or no images at all
+        return [()] * len(paths)
+    return [parent.relative_to(common).parts for parent in parents]
+
+
+def _safe(parts: Sequence[str]) -> tuple[str, ...]:
+    # Keep clear of the limit of 255 bytes a name that file systems set.
+    return tuple(part.encode(errors="replace")[:200].decode(errors="ignore") for part in parts)
