@@ -19,6 +19,7 @@ import draem
 from draem.embedded import read_embedded, write_embedded
 from draem.errors import InputError, MissingDependencyError, ModelFileError
 from draem.inspection.mnn_runtime import silenced
+from draem.modelfile import read_card, write_card
 
 with silenced():
     import MNN
@@ -99,11 +100,29 @@ def test_a_truncated_file_is_refused(exported: Path, tmp_path: Path) -> None:
         damaged.write_bytes(model.SerializeToString())
     elif exported.suffix == ".mnn":
         damaged.write_bytes(content[:2000])
-    else:  # without its weights
+    else:
         damaged.write_bytes(content)
+        damaged.with_suffix(".bin").write_bytes(b"few")
     assert text is not None
     write_embedded(damaged, text)
     with pytest.raises(ModelFileError, match="cannot load this model"):
+        draem.load(damaged)
+
+
+def test_weights_damaged_in_the_middle_are_refused(exported: Path, tmp_path: Path) -> None:
+    for file in exported.parent.glob("model.*"):
+        shutil.copy(file, tmp_path)
+    damaged = tmp_path / exported.name
+    draem.load(damaged)
+    write_card(damaged, read_card(damaged).model_copy(update={"calibration": None}))
+    assert draem.load(damaged).threshold is None
+
+    file = damaged.with_suffix(".bin") if damaged.suffix == ".xml" else damaged
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 400] = bytes(255 - byte for byte in content[middle : middle + 400])
+    file.write_bytes(content)
+    with pytest.raises(ModelFileError, match="damaged: it does not match the fingerprint"):
         draem.load(damaged)
 
 
@@ -113,6 +132,7 @@ def test_another_model_with_our_card_is_refused(folder: Path, tmp_path: Path) ->
     for node in model.graph.node:
         node.output[:] = [name.replace("anomaly_score", "something") for name in node.output]
     onnx.save(model, tmp_path / "m.onnx")
+    write_embedded(tmp_path / "m.onnx", str(read_embedded(folder / "model.onnx")))
     with pytest.raises(ModelFileError, match=r"Expected anomaly_score\. Found anomaly_map"):
         draem.load(tmp_path / "m.onnx")
 
