@@ -290,7 +290,11 @@ def test_inspecting_twice_leaves_out_the_first_results(
         outcome = draem_cli("inspect", trained_run, folder, "--out", folder)
         assert outcome.status == 0, outcome.err
         assert outcome.err.startswith("10 images") or "\n10 images" in outcome.err
-    assert len((folder / "results.jsonl").read_text(encoding="utf-8").splitlines()) == 10
+    before = (folder / "results.jsonl").read_text(encoding="utf-8")
+    assert len(before.splitlines()) == 10
+    outcome = draem_cli("inspect", trained_run, folder / "maps", "--out", folder)
+    refused(outcome, "no images but maps and overlays", "maps")
+    assert (folder / "results.jsonl").read_text(encoding="utf-8") == before
 
 
 def test_simulate_draws_a_sheet(draem_cli: Cli, shared_category: Path, tmp_path: Path) -> None:

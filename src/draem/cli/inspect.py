@@ -49,9 +49,10 @@ def command(
     ] = None,
 ) -> None:
     """Score images and mark their defects."""
+    from draem.datasets.earlier import without_results
     from draem.datasets.layout import gather_images
     from draem.imaging.interest import check_mask_file
-    from draem.inspection.folder import inspect_files, without_results
+    from draem.inspection.folder import inspect_files
     from draem.inspection.loading import load
 
     console = stderr_console()

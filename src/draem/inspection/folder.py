@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from draem.datasets.earlier import PICTURES, RESULTS
 from draem.errors import ImageError, OutputError
 from draem.files import make_folder
 from draem.imaging.colors import outline, overlay
@@ -28,8 +28,6 @@ from draem.inspection.regions import Region
 
 _WAITING = 1
 """Images that may wait to be inspected or to have their pictures written; large ones are heavy."""
-RESULTS = "results.jsonl"
-_PICTURES = ("maps", "overlays")
 _REGION_COLOR = (255, 255, 255)
 _FAINT = 0.35
 
@@ -182,8 +180,8 @@ class _Writer:
     def __init__(
         self, folder: Path, inside: NDArray[np.bool_] | None, *, maps: bool, overlays: bool
     ) -> None:
-        self._maps = make_folder(folder / _PICTURES[0]) if maps else None
-        self._overlays = make_folder(folder / _PICTURES[1]) if overlays else None
+        self._maps = make_folder(folder / PICTURES[0]) if maps else None
+        self._overlays = make_folder(folder / PICTURES[1]) if overlays else None
         self._inside = inside
 
     def write(self, read: _Read) -> dict[str, object]:
@@ -200,18 +198,6 @@ class _Writer:
             write_png(self._overlays / read.name, picture)
             line["overlay"] = f"overlays/{read.name}"
         return line
-
-
-def without_results(paths: Sequence[Path], out: str | Path) -> tuple[Path, ...]:
-    """Leave out the maps and overlays that an inspection wrote, to `out` or anywhere else."""
-
-    @cache
-    def written(folder: Path) -> bool:
-        beside = folder.parent
-        earlier = beside == Path(out).resolve() or (beside / RESULTS).is_file()
-        return folder.name in _PICTURES and earlier
-
-    return tuple(path for path in paths if not written(path.parent.resolve()))
 
 
 def result_line(found: Inspection) -> dict[str, object]:

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from draem.errors import OutputError
+from draem.datasets.earlier import without_results
+from draem.datasets.layout import gather_good_images, read_normal_images
+from draem.errors import DatasetError, OutputError
 from draem.imaging.decode import decode_image
-from draem.inspection.folder import Summary, draw_overlay, inspect_files, without_results
+from draem.inspection.folder import Summary, draw_overlay, inspect_files
 from draem.inspection.inspector import Inspector
 from draem.inspection.loading import load
 
@@ -221,6 +223,13 @@ def test_pictures_of_earlier_inspections_are_not_taken_for_images(
     for out in ("first", "third"):
         found = without_results(sorted(tmp_path.rglob("*.png")), tmp_path / out)
         assert found == (kept, path)
+    assert gather_good_images([tmp_path / "maps", tmp_path, tmp_path / "first/maps/part.png"]) == (
+        kept,
+        path,
+    )
+    for folder in ("first", "first/overlays"):
+        with pytest.raises(DatasetError, match="no images but maps and overlays of an earlier"):
+            read_normal_images(tmp_path / folder)
 
 
 def test_no_images_give_an_empty_file_and_earlier_lines_go(
