@@ -28,6 +28,7 @@ from draem.inspection.regions import Region
 
 _WAITING = 1
 """Images that may wait to be inspected or to have their pictures written; large ones are heavy."""
+_RESULT = ("anomaly_score", "threshold", "is_anomalous", "decision", "regions")
 _REGION_COLOR = (255, 255, 255)
 _FAINT = 0.35
 
@@ -73,14 +74,14 @@ def inspect_files(
     `out` receives `results.jsonl` with one line an image, in the order of `paths`, written as the
     work goes on: `image`, `anomaly_score`, `threshold`, `is_anomalous`, `decision`, `regions`
     (each with what `Region` has), `map` and `overlay` (files in `out`); or `image` and `error`
-    where a file cannot be read. Maps are 16-bit PNG files, 65535 standing for 1, of the image's
-    size.
+    where a file cannot be read, all else null. Maps are 16-bit PNG files, 65535 standing for 1, of
+    the image's size.
 
     Args:
         inspector: The model.
         paths: Image files.
         out: The folder to write into; an earlier results file and maps and overlays of the same
-            names are replaced.
+            names are replaced, and an earlier `coco.json` is deleted.
         maps: Write the anomaly maps.
         overlays: Write the overlays.
         coco: Also write the regions as `coco.json`, once all images are done.
@@ -91,13 +92,15 @@ def inspect_files(
     """
     folder = make_folder(out)
     writer = _Writer(folder, inspector.region_of_interest, maps=maps, overlays=overlays)
-    results = folder / RESULTS
+    results, regions = folder / RESULTS, folder / "coco.json"
     failures: list[tuple[Path, str]] = []
     anomalous = review = 0
     try:
+        if regions.is_file():
+            regions.unlink()  # it may tell of other images than the results do
         # A file name that is not Unicode becomes a JSON escape such as \udcff.
         with (
-            coco_file(folder / "coco.json") if coco else contextlib.nullcontext() as annotate,
+            coco_file(regions) if coco else contextlib.nullcontext() as annotate,
             results.open("w", encoding="utf-8", errors="backslashreplace") as file,
         ):
             inspected = _inspected(inspector, paths)
@@ -183,12 +186,14 @@ class _Writer:
         self._maps = make_folder(folder / PICTURES[0]) if maps else None
         self._overlays = make_folder(folder / PICTURES[1]) if overlays else None
         self._inside = inside
+        self._pictures = ("map",) * maps + ("overlay",) * overlays
 
     def write(self, read: _Read) -> dict[str, object]:
         """Write the pictures of one image; returns its line of results."""
         line: dict[str, object] = {"image": str(read.path)}
         if isinstance(read.image, ImageError) or read.found is None:
-            return line | {"error": str(read.image)}
+            nothing = dict.fromkeys((*_RESULT, *self._pictures))
+            return line | nothing | {"error": str(read.image)}
         line |= result_line(read.found)
         if self._maps:
             write_png(self._maps / read.name, map_to_uint16(read.found.anomaly_map))
@@ -202,11 +207,7 @@ class _Writer:
 
 def result_line(found: Inspection) -> dict[str, object]:
     """The JSON-ready part of an inspection."""
-    return {
-        "anomaly_score": found.anomaly_score,
-        "threshold": found.threshold,
-        "is_anomalous": found.is_anomalous,
-        "decision": found.decision,
+    return {name: getattr(found, name) for name in _RESULT} | {
         "regions": [
             {name: getattr(region, name) for name in Region.__slots__} for region in found.regions
         ],
