@@ -1,11 +1,13 @@
 """The text that an exported model carries inside its file: ONNX, OpenVINO's XML and MNN.
 
 Read and written on the bytes of the file, so that neither needs the library that runs the model:
-a threshold can be stored on the line's computer.
+a threshold can be stored on the line's computer. With the text goes a hash of all else in the file
+and in OpenVINO's `.bin`, as every runtime takes damaged weights for weights.
 """
 
 from __future__ import annotations
 
+import hashlib
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,25 +17,42 @@ from draem.files import write_bytes
 EXPORTED = (".onnx", ".xml", ".mnn")
 """Suffixes of the files that `draem export` writes."""
 _KEY = "draem"
+_HASH_KEY = "draem_sha256"
+_BLANK = "0" * 64
+"""Stands where the hash will, while it is computed."""
 _METADATA = 14
 """Number of ONNX's field `metadata_props` in a model."""
 _LENGTH = 2
 """Protobuf's wire type of a field that begins with its length."""
 _MARK = b"draemcrd"
 """Ends an MNN file that carries a text; flatbuffers ignore what follows them."""
+_HASHED_MARK = b"draemsha"
+"""Ends one that carries a text and, before this, a hash."""
+_PART = 1 << 20
+
+
+class HashMismatchError(ValueError):
+    """The file is not what it was when its hash was written into it."""
 
 
 def read_embedded(path: Path) -> str | None:
     """The text that an exported model carries; None where it carries none.
 
+    A file without a hash, of an earlier version, is not verified.
+
     Raises:
+        HashMismatchError: The file, or the `.bin` beside it, has changed.
         ValueError: The file is damaged or not of the kind that its suffix says.
         OSError: It cannot be read.
     """
     data = path.read_bytes()
     if path.suffix.lower() == ".onnx":
-        return _read_onnx(data)
-    return _read_xml(data) if path.suffix.lower() == ".xml" else _read_mnn(data)
+        text, found = _read_onnx(data)
+    else:
+        text, found = _read_xml(data) if path.suffix.lower() == ".xml" else _read_mnn(data)
+    if found is not None and found != _hash(path, data, found):
+        raise HashMismatchError("its content does not match the hash in it")
+    return text
 
 
 def write_embedded(path: Path, text: str) -> None:
@@ -46,30 +65,50 @@ def write_embedded(path: Path, text: str) -> None:
     """
     data = path.read_bytes()
     if path.suffix.lower() == ".onnx":
-        changed = _with_onnx(data, text)
-    elif path.suffix.lower() == ".xml":
-        changed = _with_xml(data, text)
+        embed = _with_onnx
     else:
-        changed = _without_mnn(data) + _mnn_trailer(text)
-    write_bytes(path, changed)
+        embed = _with_xml if path.suffix.lower() == ".xml" else _with_mnn
+    digest = _hash(path, embed(data, text, _BLANK), _BLANK)
+    write_bytes(path, embed(data, text, digest))
 
 
-def _read_onnx(data: bytes) -> str | None:
+def weights_beside(path: Path) -> Path | None:
+    """The second file of an exported model: where OpenVINO's weights are."""
+    return path.with_suffix(".bin") if path.suffix.lower() == ".xml" else None
+
+
+def _hash(path: Path, data: bytes, held: str) -> str:
+    """SHA-256 of the file, blank where it holds its hash, and of the weights beside it."""
+    view, place = memoryview(data), data.find(held.encode())
+    digest = hashlib.sha256(view[:place])
+    digest.update(_BLANK.encode())
+    digest.update(view[place + len(held) :])
+    beside = weights_beside(path)
+    if beside is not None and beside.is_file():
+        with beside.open("rb") as file:
+            while part := file.read(_PART):
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def _read_onnx(data: bytes) -> tuple[str | None, str | None]:
+    held: dict[str, str] = {}
     for number, _, content in _fields(data):
-        entry = _entry(content) if number == _METADATA else {}
-        if entry.get(1) == _KEY.encode():
-            return entry.get(2, b"").decode()
-    return None
+        if number == _METADATA:
+            entry = _entry(content)
+            held[entry.get(1, b"").decode()] = entry.get(2, b"").decode()
+    return held.get(_KEY), held.get(_HASH_KEY)
 
 
-def _with_onnx(data: bytes, text: str) -> bytes:
+def _with_onnx(data: bytes, text: str, digest: str) -> bytes:
+    ours = {_KEY: text, _HASH_KEY: digest}
     kept = [
         whole
         for number, whole, content in _fields(data)
-        if number != _METADATA or _entry(content).get(1) != _KEY.encode()
+        if number != _METADATA or _entry(content).get(1, b"").decode() not in ours
     ]
-    entry = _field(1, _KEY.encode()) + _field(2, text.encode())
-    return b"".join([*kept, _field(_METADATA, entry)])
+    entries = (_field(1, key.encode()) + _field(2, value.encode()) for key, value in ours.items())
+    return b"".join([*kept, *(_field(_METADATA, entry) for entry in entries)])
 
 
 def _entry(content: memoryview) -> dict[int, bytes]:
@@ -128,12 +167,12 @@ def _encoded(value: int) -> bytes:
     return bytes(encoded)
 
 
-def _read_xml(data: bytes) -> str | None:
+def _read_xml(data: bytes) -> tuple[str | None, str | None]:
     entry = _parsed(data).find(f"rt_info/{_KEY}")
-    return None if entry is None else entry.get("value")
+    return (None, None) if entry is None else (entry.get("value"), entry.get("sha256"))
 
 
-def _with_xml(data: bytes, text: str) -> bytes:
+def _with_xml(data: bytes, text: str, digest: str) -> bytes:
     root = _parsed(data)
     info = root.find("rt_info")
     if info is None:
@@ -142,6 +181,7 @@ def _with_xml(data: bytes, text: str) -> bytes:
     if entry is None:
         entry = ET.SubElement(info, _KEY)
     entry.set("value", text)
+    entry.set("sha256", digest)
     changed: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
     return changed
 
@@ -153,21 +193,30 @@ def _parsed(data: bytes) -> ET.Element:
         raise ValueError(str(error)) from error
 
 
-def _read_mnn(data: bytes) -> str | None:
-    body = _without_mnn(data)
-    return data[len(body) : -8 - len(_MARK)].decode() if len(body) < len(data) else None
+def _read_mnn(data: bytes) -> tuple[str | None, str | None]:
+    start, end = _mnn_text(data)
+    if end == len(data):
+        return None, None
+    hashed = data.endswith(_HASHED_MARK)
+    digest = data[end + 8 : -len(_HASHED_MARK)].decode() if hashed else None
+    return data[start:end].decode(), digest
 
 
-def _without_mnn(data: bytes) -> bytes:
-    if not data.endswith(_MARK):
-        return data
-    end = len(data) - len(_MARK) - 8
+def _with_mnn(data: bytes, text: str, digest: str) -> bytes:
+    content = text.encode()
+    length = len(content).to_bytes(8, "little")
+    return data[: _mnn_text(data)[0]] + content + length + digest.encode() + _HASHED_MARK
+
+
+def _mnn_text(data: bytes) -> tuple[int, int]:
+    """Where the text begins and ends; at the file's end where there is none."""
+    if data.endswith(_HASHED_MARK):
+        end = len(data) - len(_HASHED_MARK) - len(_BLANK) - 8
+    elif data.endswith(_MARK):
+        end = len(data) - len(_MARK) - 8
+    else:
+        return len(data), len(data)
     length = int.from_bytes(data[end : end + 8], "little") if end >= 0 else -1
     if not 0 <= length <= end:
         raise ValueError("the file ends within its description")
-    return data[: end - length]
-
-
-def _mnn_trailer(text: str) -> bytes:
-    content = text.encode()
-    return content + len(content).to_bytes(8, "little") + _MARK
+    return end - length, end

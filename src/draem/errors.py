@@ -148,3 +148,13 @@ def list_problems(problems: Sequence[DraemError], limit: int = 20) -> str:
     if len(problems) > limit:
         lines.append(f"  and {len(problems) - limit} more")
     return "\n".join(lines)
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "image"), counted(0, "image")
+        ('1 image', '0 images')
+    """
+    return f"{number} {what}" + "s" * (number != 1)

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from draem.embedded import EXPORTED, read_embedded, write_embedded
+from draem.embedded import (
+    EXPORTED,
+    HashMismatchError,
+    read_embedded,
+    weights_beside,
+    write_embedded,
+)
 from draem.errors import MissingDependencyError, ModelFileError
 from draem.files import replacing, write_bytes
 
@@ -164,11 +170,7 @@ def read_model(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
         card = _card_of(path, (file.metadata() or {}).get(_KEY))
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if weights_fingerprint(tensors) != card.fingerprint:
-        raise ModelFileError(
-            "the weights are damaged: they do not match the fingerprint in the file",
-            path=path,
-            hint="Copy the file again from where it was made",
-        )
+        raise _damaged(path, "the weights are damaged: they do not match")
     return card, tensors
 
 
@@ -324,8 +326,18 @@ def _opened(path: str | Path, framework: str) -> Any:
 
 def _exported_card(path: Path) -> ModelCard:
     check_exists(path)
+    beside = weights_beside(path)
+    if beside is not None and not beside.is_file():
+        raise ModelFileError(
+            "this model's weights, the second file that `draem export` wrote, are missing",
+            path=path,
+            expected=f"{beside.name} beside it",
+            hint="Copy both files",
+        )
     try:
         text = read_embedded(path)
+    except HashMismatchError as error:
+        raise _damaged(path, "the model is damaged: it does not match") from error
     except (OSError, ValueError) as error:
         raise ModelFileError(
             "this is not a model that draem can read",
@@ -335,6 +347,14 @@ def _exported_card(path: Path) -> ModelCard:
             hint="Copy the file again, or export the model again",
         ) from error
     return _card_of(path, text)
+
+
+def _damaged(path: str | Path, problem: str) -> ModelFileError:
+    return ModelFileError(
+        f"{problem} the fingerprint in the file",
+        path=path,
+        hint="Copy the file again from where it was made",
+    )
 
 
 def _card_of(path: str | Path, text: str | None) -> ModelCard:

@@ -21,6 +21,7 @@ import pytest
 import torch
 
 import draem
+from draem.inspection.torch_runtime import TorchRuntime
 from draem.modelfile import read_card
 
 Cli = Callable[..., "object"]
@@ -290,7 +291,11 @@ def test_inspecting_twice_leaves_out_the_first_results(
         outcome = draem_cli("inspect", trained_run, folder, "--out", folder)
         assert outcome.status == 0, outcome.err
         assert outcome.err.startswith("10 images") or "\n10 images" in outcome.err
-    assert len((folder / "results.jsonl").read_text(encoding="utf-8").splitlines()) == 10
+    before = (folder / "results.jsonl").read_text(encoding="utf-8")
+    assert len(before.splitlines()) == 10
+    outcome = draem_cli("inspect", trained_run, folder / "maps", "--out", folder)
+    refused(outcome, "no images but maps and overlays", "maps")
+    assert (folder / "results.jsonl").read_text(encoding="utf-8") == before
 
 
 def test_simulate_draws_a_sheet(draem_cli: Cli, shared_category: Path, tmp_path: Path) -> None:
@@ -757,3 +762,64 @@ def test_inspecting_a_category_leaves_its_masks_out(
     text = (tmp_path / "out" / "results.jsonl").read_text(encoding="utf-8")
     assert len(text.splitlines()) == 18
     assert "ground_truth" not in text
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (
+            ("inspect", "more good", "--out", "out"),
+            "stopped: 2 of 19 images inspected; results are in out",
+        ),
+        (("calibrate", "more good", "--false-reject-rate", 0.1), "stopped: no threshold"),
+        (("export",), "stopped: nothing was exported"),
+    ],
+)
+def test_ctrl_c_says_how_things_stand(
+    draem_cli: Cli,
+    tiny_model: Path,
+    more_good: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[object, ...],
+    said: str,
+) -> None:
+    monkeypatch.chdir(more_good.parent)
+    model = shutil.copy(tiny_model, "m.safetensors")
+    before = Path(model).read_bytes()
+    calls = 0
+    run = TorchRuntime.run
+
+    def interrupted(self: TorchRuntime, images: np.ndarray) -> object:
+        nonlocal calls
+        calls += 1
+        if calls > 3 or command[0] == "export":
+            raise KeyboardInterrupt
+        return run(self, images)
+
+    monkeypatch.setattr(TorchRuntime, "run", interrupted)
+    outcome = draem_cli(command[0], model, *command[1:])
+    assert outcome.status == 130
+    assert said in outcome.err
+    assert "Traceback" not in outcome.err
+    assert Path(model).read_bytes() == before
+    if command[0] == "inspect":
+        assert (
+            len(Path("out/results.jsonl").read_text().splitlines()) == 2
+        )  # a third was on its way
+
+
+def test_ctrl_c_while_the_command_line_is_imported_ends_it_quietly(
+    run_python: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    ended = run_python(
+        "import builtins, runpy, sys\n"
+        "kept = builtins.__import__\n"
+        "def stopped(name, *rest, **more):\n"
+        "    if name == 'typer':\n"
+        "        raise KeyboardInterrupt\n"
+        "    return kept(name, *rest, **more)\n"
+        "builtins.__import__ = stopped\n"
+        "sys.argv = ['draem', 'info', 'm.onnx']\n"
+        "runpy.run_module('draem', run_name='__main__')\n"
+    )
+    assert (ended.returncode, ended.stderr) == (130, "")

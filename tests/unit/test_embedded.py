@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from draem.embedded import EXPORTED, read_embedded, write_embedded
+from draem.embedded import EXPORTED, HashMismatchError, read_embedded, write_embedded
 from draem.errors import ModelFileError
 from draem.modelfile import read_card
 
@@ -33,6 +33,7 @@ def xml_file(path: Path) -> Path:
     path.write_text(
         '<?xml version="1.0"?><net name="m"><layers /><rt_info><a value="b" />\n</rt_info></net>'
     )
+    path.with_suffix(".bin").write_bytes(bytes(range(256)) * 8)
     return path
 
 
@@ -73,7 +74,9 @@ def test_onnx_runtime_reads_the_text_and_runs_the_model_as_before(tmp_path: Path
     path = onnx_file(tmp_path / "m.onnx")
     write_embedded(path, "words")
     session = onnxruntime.InferenceSession(path)
-    assert session.get_modelmeta().custom_metadata_map == {"draem": "words", "other": "kept"}
+    held = session.get_modelmeta().custom_metadata_map
+    assert len(held.pop("draem_sha256")) == 64
+    assert held == {"draem": "words", "other": "kept"}
     given = np.array([-1, 2], np.float32)
     assert session.run(None, {"x": given})[0].tolist() == [0, 2]
 
@@ -85,10 +88,9 @@ def test_onnx_itself_finds_the_model_valid(tmp_path: Path) -> None:
     after = onnx.load(path)
     onnx.checker.check_model(after)
     assert after.graph == before.graph
-    assert {entry.key: entry.value for entry in after.metadata_props} == {
-        "other": "kept",
-        "draem": "words" * 100,
-    }
+    held = {entry.key: entry.value for entry in after.metadata_props}
+    assert len(held.pop("draem_sha256")) == 64
+    assert held == {"other": "kept", "draem": "words" * 100}
 
 
 def test_the_text_is_read_where_onnx_wrote_it(tmp_path: Path) -> None:
@@ -117,10 +119,13 @@ def test_what_stands_before_the_text_in_an_mnn_file_is_untouched(tmp_path: Path)
         (".xml", b"<net>"),
         (".mnn", b"draemcrd"),
         (".mnn", b"\xff" * 8 + b"draemcrd"),
+        (".mnn", b"draemsha"),
+        (".mnn", b"\xff" * 72 + b"draemsha"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"m{suffix}"
+    path.with_suffix(".bin").touch()
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"\w"):
         read_embedded(path)
@@ -129,6 +134,57 @@ def test_damaged_files_are_refused(tmp_path: Path, suffix: str, content: bytes) 
     assert path.read_bytes() == content
     with pytest.raises(ModelFileError, match="damaged file or one of another kind"):
         read_card(path)
+
+
+def test_any_flipped_byte_of_the_model_is_noticed(exported: Path) -> None:
+    write_embedded(exported, "earlier")
+    write_embedded(exported, "words")  # the hash must be that of the file as it is now
+    whole = exported.read_bytes()
+    for place in range(0, whole.index(b"draem"), 7):
+        exported.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match=r"\w"):
+            read_embedded(exported)
+    exported.write_bytes(whole)
+    assert read_embedded(exported) == "words"
+
+
+def test_damaged_content_is_told_from_a_file_of_another_kind(tmp_path: Path) -> None:
+    path = mnn_file(tmp_path / "m.mnn")
+    write_embedded(path, "words")
+    path.write_bytes(path.read_bytes().replace(b"\x11", b"\x12"))
+    with pytest.raises(ModelFileError, match=r"damaged.*fingerprint.*Copy the file again"):
+        read_card(path)
+
+
+def test_the_weights_beside_an_xml_file_are_verified_too(tmp_path: Path) -> None:
+    path = xml_file(tmp_path / "m.xml")
+    write_embedded(path, "words")
+    weights = path.with_suffix(".bin")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(HashMismatchError):
+        read_embedded(path)
+    weights.unlink()
+    with pytest.raises(ModelFileError, match=r"weights.* missing. Expected m.bin beside it"):
+        read_card(path)
+
+
+def test_files_of_earlier_versions_have_no_hash_and_are_read(tmp_path: Path) -> None:
+    path = mnn_file(tmp_path / "m.mnn")
+    path.write_bytes(path.read_bytes() + b"words" + (5).to_bytes(8, "little") + b"draemcrd")
+    assert read_embedded(path) == "words"
+    write_embedded(path, "others")
+    assert read_embedded(path) == "others"
+    assert path.read_bytes().startswith(bytes(range(256)) + b"others")
+
+    path = onnx_file(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    helper.set_model_props(model, {"draem": "words"})
+    onnx.save(model, path)
+    assert read_embedded(path) == "words"
+
+    path = xml_file(tmp_path / "m.xml")
+    path.write_text(path.read_text().replace("</rt_info>", '<draem value="words" /></rt_info>'))
+    assert read_embedded(path) == "words"
 
 
 def test_a_file_of_someone_elses_is_told_apart(exported: Path) -> None:

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from draem.cli.app import main
+import sys
 
-__all__ = ["main"]
+EXIT_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it quietly, even while it is being imported."""
+    try:
+        from draem.cli.app import run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -9,6 +9,7 @@ import typer
 
 from draem import TRAINING_LIBRARIES
 from draem.cli import (
+    EXIT_INTERRUPTED,
     calibrate,
     demo,
     evaluate,
@@ -58,10 +59,9 @@ def version(
 
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 
-def main() -> None:
+def run() -> None:
     """Run the command line; errors that draem explains end with a message, not a traceback."""
     try:
         app()

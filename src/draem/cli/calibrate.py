@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from draem.cli.terminal import bar, stderr_console
+from draem.cli.terminal import bar, stderr_console, told_when_stopped
 
 
 def command(
@@ -43,7 +43,10 @@ def command(
     from draem.inspection.calibrate_model import calibrate_model, told_copies
     from draem.inspection.calibration import guarantees, remarks
 
-    with bar(stderr_console(), "Calibrating") as progress:
+    with (
+        told_when_stopped(lambda: f"no threshold was stored in {model}"),
+        bar(stderr_console(), "Calibrating") as progress,
+    ):
         result = calibrate_model(
             model,
             good_images,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from draem.cli.terminal import stderr_console
+from draem.cli.terminal import stderr_console, told_when_stopped
 
 
 class To(str, Enum):
@@ -34,7 +34,10 @@ def command(
     import draem
 
     console = stderr_console()
-    with console.status("Reading") as status:
+    with (
+        told_when_stopped(lambda: "nothing was exported"),
+        console.status("Reading") as status,
+    ):
         made = draem.export(
             model,
             to.value,

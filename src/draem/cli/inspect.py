@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from draem.cli.terminal import bar, stderr_console
+from draem.cli.terminal import bar, stderr_console, told_when_stopped
+from draem.errors import counted
+
+if TYPE_CHECKING:
+    from draem.inspection.folder import Summary
+    from draem.modelfile import Calibration
 
 EXIT_SOME_FAILED = 1
 _NOT_TRAINED_ON_TILES = (
@@ -49,9 +54,10 @@ def command(
     ] = None,
 ) -> None:
     """Score images and mark their defects."""
+    from draem.datasets.earlier import without_results
     from draem.datasets.layout import gather_images
     from draem.imaging.interest import check_mask_file
-    from draem.inspection.folder import inspect_files, without_results
+    from draem.inspection.folder import inspect_files
     from draem.inspection.loading import load
 
     console = stderr_console()
@@ -72,22 +78,36 @@ def command(
             "it, so that no more good parts are rejected; defects may be missed that a model "
             "trained with it would find."
         )
-    with bar(console, "Inspecting") as progress:
+    done = 0
+
+    def told() -> str:
+        return f"{done} of {counted(len(paths), 'image')} inspected; results are in {out}"
+
+    with told_when_stopped(told), bar(console, "Inspecting") as progress:
+
+        def count(images: int, total: int) -> None:
+            nonlocal done
+            done = images
+            progress(images, total)
+
         summary = inspect_files(
-            inspector, paths, out, coco=coco, maps=maps, overlays=overlays, progress=progress
+            inspector, paths, out, coco=coco, maps=maps, overlays=overlays, progress=count
         )
     for path, message in summary.failures:
         typer.echo(f"error: {path}: {message}", err=True)
-    calibration = inspector.card.calibration
-    if calibration is None:
-        decided = "no threshold"
-    elif calibration.review_threshold is None:
-        decided = f"{summary.anomalous} anomalous"
-    else:
-        decided = f"{summary.passed} pass, {summary.review} review, {summary.anomalous} reject"
     typer.echo(
-        f"{summary.images} images: {decided}, {len(summary.failures)} could not be read", err=True
+        f"{counted(summary.images, 'image')}: {_decided(summary, inspector.card.calibration)}, "
+        f"{len(summary.failures)} could not be read",
+        err=True,
     )
     typer.echo(summary.results)
     if summary.failures:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _decided(summary: Summary, calibration: Calibration | None) -> str:
+    if calibration is None:
+        return "no threshold"
+    if calibration.review_threshold is None:
+        return f"{summary.anomalous} anomalous"
+    return f"{summary.passed} pass, {summary.review} review, {summary.anomalous} reject"

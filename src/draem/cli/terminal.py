@@ -31,6 +31,18 @@ def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
         yield partial(report, what)
 
 
+@contextmanager
+def told_when_stopped(told: Callable[[], str]) -> Iterator[None]:
+    """Say how things stand where Ctrl-C stops the work, and let it stop."""
+    import typer
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"stopped: {told()}", err=True)
+        raise
+
+
 def finish_evaluation(evaluation: Evaluation, out: Path, title: str | None = None) -> None:
     """Print the figures, write metrics.json and the report, and print the report's path."""
     import typer

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from draem.datasets.earlier import without_results
 from draem.errors import DatasetError, DraemError, ImageError, list_problems
 from draem.imaging.decode import IMAGE_SUFFIXES, is_image_path, read_size
 
@@ -77,17 +78,24 @@ def read_normal_images(root: str | Path) -> tuple[Path, ...]:
 
     Args:
         root: A category in MVTec layout (`train/good`), or a folder of normal images: those
-            directly in it or, where there are none, those in its folders.
+            directly in it or, where there are none, those in its folders; without the maps and
+            overlays of an earlier inspection.
 
     Raises:
-        DatasetError: The folder is missing or holds no images, or it seems to hold anomalous
-            images too, which would be learned as normal.
+        DatasetError: The folder is missing or holds no images, or masks, or it seems to hold
+            anomalous images too, which would be learned as normal.
     """
     root = _existing_folder(root, "a folder of images of good parts")
     good = root / "train" / "good"
     if good.is_dir():
         return _some(good, find_images(good))
-    images = find_images(root) or find_images(root, recursive=True)
+    if _MASKS in root.resolve().parts[-2:]:
+        raise DatasetError(
+            f"a folder `{_MASKS}` holds masks, not photographs",
+            path=root,
+            expected="a folder of images of good parts",
+        )
+    images = without_results(find_images(root) or find_images(root, recursive=True))
     _refuse_mixed_folders(root, images)
     return _some(root, images)
 
@@ -154,13 +162,14 @@ def gather_good_images(paths: Sequence[str | Path]) -> tuple[Path, ...]:
 
     Args:
         paths: Files, kept whatever their names end in, and folders of normal images: those
-            directly in one or, where there are none, those in its folders.
+            directly in one or, where there are none, those in its folders; without the maps and
+            overlays of an earlier inspection.
 
     Raises:
-        DatasetError: A path does not exist, a folder holds no images, or it is a category, whose
-            good images are there to train on and to measure with.
+        DatasetError: A path does not exist, a folder holds no images, or masks, or it is a
+            category, whose good images are there to train on and to measure with.
     """
-    return _gathered(paths, _good_photographs)
+    return without_results(_gathered(paths, _good_photographs))
 
 
 def _gathered(

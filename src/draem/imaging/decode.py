@@ -94,6 +94,29 @@ def decode_mask(path: str | Path) -> NDArray[np.uint8]:
     return _to_8_bit(levels) if highest > 255 else levels.astype(np.uint8)
 
 
+def decode_alpha(path: str | Path) -> NDArray[np.uint8] | None:
+    """Decode how opaque a picture is, 255 where wholly so.
+
+    Args:
+        path: A PNG, JPEG, BMP, TIFF or WebP file.
+
+    Returns:
+        (H, W) uint8, or None where the file says nothing of it.
+
+    Raises:
+        ImageError: As in `decode_image`.
+    """
+    with _opened(Path(path)) as image:
+        if not image.has_transparency_data:
+            return None
+        image.load()
+        method = _UPRIGHT.get(_orientation(image))
+        upright = image if method is None else image.transpose(method)
+        # Pillow has no direct way from "La" to "RGBA".
+        clear = upright.convert("LA" if upright.mode == "La" else "RGBA")
+        return np.array(clear.getchannel("A"), dtype=np.uint8)
+
+
 def read_size(path: str | Path) -> tuple[int, int]:
     """Read an image's height and width, in pixels, as `decode_image` would give them.
 

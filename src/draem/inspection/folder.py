@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from draem.datasets.earlier import PICTURES, RESULTS
 from draem.errors import ImageError, OutputError
 from draem.files import make_folder
 from draem.imaging.colors import outline, overlay
@@ -30,8 +30,7 @@ from draem.inspection.regions import Region
 
 _WAITING = 1
 """Images that may wait to be inspected or to have their pictures written; large ones are heavy."""
-RESULTS = "results.jsonl"
-_PICTURES = ("maps", "overlays")
+_RESULT = ("anomaly_score", "threshold", "is_anomalous", "decision", "regions")
 _REGION_COLOR = (255, 255, 255)
 _FAINT = 0.35
 
@@ -77,14 +76,15 @@ def inspect_files(
     `out` receives `results.jsonl` with one line an image, in the order of `paths`, written as the
     work goes on: `image`, `anomaly_score`, `threshold`, `is_anomalous`, `decision`, `regions`
     (each with what `Region` has), `map` and `overlay` (files in `out`); or `image` and `error`
-    where a file cannot be read. Maps are 16-bit PNG files, 65535 standing for 1, of the image's
-    size. Maps and overlays lie in the images' folders below the common parent of all images.
+    where a file cannot be read, all else null. Maps are 16-bit PNG files, 65535 standing for 1, of
+    the image's size. Maps and overlays lie in the images' folders below the common parent of all
+    images.
 
     Args:
         inspector: The model.
         paths: Image files.
         out: The folder to write into; an earlier results file and maps and overlays of the same
-            names are replaced.
+            names are replaced, and an earlier `coco.json` is deleted.
         maps: Write the anomaly maps.
         overlays: Write the overlays.
         coco: Also write the regions as `coco.json`, once all images are done.
@@ -95,13 +95,15 @@ def inspect_files(
     """
     folder = make_folder(out)
     writer = _Writer(folder, inspector.region_of_interest, maps=maps, overlays=overlays)
-    results = folder / RESULTS
+    results, regions = folder / RESULTS, folder / "coco.json"
     failures: list[tuple[Path, str]] = []
     anomalous = review = 0
     try:
+        if regions.is_file():
+            regions.unlink()  # it may tell of other images than the results do
         # A file name that is not Unicode becomes a JSON escape such as \udcff.
         with (
-            coco_file(folder / "coco.json") if coco else contextlib.nullcontext() as annotate,
+            coco_file(regions) if coco else contextlib.nullcontext() as annotate,
             results.open("w", encoding="utf-8", errors="backslashreplace") as file,
         ):
             inspected = _inspected(inspector, paths)
@@ -184,15 +186,17 @@ class _Writer:
     def __init__(
         self, folder: Path, inside: NDArray[np.bool_] | None, *, maps: bool, overlays: bool
     ) -> None:
-        self._maps = make_folder(folder / _PICTURES[0]) if maps else None
-        self._overlays = make_folder(folder / _PICTURES[1]) if overlays else None
+        self._maps = make_folder(folder / PICTURES[0]) if maps else None
+        self._overlays = make_folder(folder / PICTURES[1]) if overlays else None
         self._inside = inside
+        self._pictures = ("map",) * maps + ("overlay",) * overlays
 
     def write(self, read: _Read) -> dict[str, object]:
         """Write the pictures of one image; returns its line of results."""
         line: dict[str, object] = {"image": str(read.path)}
         if isinstance(read.image, ImageError) or read.found is None:
-            return line | {"error": str(read.image)}
+            nothing = dict.fromkeys((*_RESULT, *self._pictures))
+            return line | nothing | {"error": str(read.image)}
         line |= result_line(read.found)
         if self._maps:
             write_png(_place(self._maps, read.name), map_to_uint16(read.found.anomaly_map))
@@ -210,27 +214,9 @@ def _place(folder: Path, name: str) -> Path:
     return make_folder(path.parent) / path.name
 
 
-def without_results(paths: Sequence[Path], out: str | Path) -> tuple[Path, ...]:
-    """Leave out the maps and overlays that an inspection wrote, to `out` or anywhere else."""
-
-    @cache
-    def written(folder: Path) -> bool:
-        beside = folder.parent
-        earlier = beside == Path(out).resolve() or (beside / RESULTS).is_file()
-        if folder.name in _PICTURES and earlier:
-            return True
-        return beside != folder and written(beside)
-
-    return tuple(path for path in paths if not written(path.parent.resolve()))
-
-
 def result_line(found: Inspection) -> dict[str, object]:
     """The JSON-ready part of an inspection."""
-    return {
-        "anomaly_score": found.anomaly_score,
-        "threshold": found.threshold,
-        "is_anomalous": found.is_anomalous,
-        "decision": found.decision,
+    return {name: getattr(found, name) for name in _RESULT} | {
         "regions": [
             {name: getattr(region, name) for name in Region.__slots__} for region in found.regions
         ],

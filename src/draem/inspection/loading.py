@@ -43,8 +43,9 @@ def load(
         path: A `.safetensors` model file, as `draem train` writes it, or what `draem export`
             makes of it: `.onnx`, `.xml` (OpenVINO) or `.mnn`.
         device: `auto`, `cpu`, `cuda` or `cuda:1`; exported models run on the CPU alone.
-        threads: How many CPU threads the model may use; None for one a core. For a
-            `.safetensors` model this is torch's setting for the whole process.
+        threads: How many CPU threads the model may use; None for one a core, which is the most
+            that an exported model takes. For a `.safetensors` model this is torch's setting for
+            the whole process.
         min_area: Regions of fewer pixels of the original image are not listed; see `Inspector`.
         region_of_interest: Inspect nothing outside it; see `Inspector`.
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from draem.inspection.runtime import (
     RuntimeOutput,
+    bounded_threads,
     check_exported,
     damaged,
     named_output,
@@ -40,7 +41,7 @@ class MnnRuntime:
     Args:
         path: The `.mnn` file.
         device: `auto` or `cpu`.
-        threads: How many it may use; None for one a core.
+        threads: How many it may use, at most one a core; None for one a core.
 
     Raises:
         ModelFileError: MNN cannot load it, or an output is missing.
@@ -53,7 +54,7 @@ class MnnRuntime:
 
             settings = {
                 "backend": "CPU",
-                "numThread": threads or os.cpu_count() or 1,
+                "numThread": bounded_threads(threads),
                 "precision": "high",
             }
             # MNN keeps no reference of its own to what runs the module.

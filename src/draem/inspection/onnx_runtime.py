@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from draem.inspection.runtime import (
     IMAGES,
     RuntimeOutput,
+    bounded_threads,
     check_exported,
     damaged,
     named_output,
@@ -25,7 +26,7 @@ class OnnxRuntime:
     Args:
         path: The `.onnx` file.
         device: `auto` or `cpu`.
-        threads: How many it may use; None for one a core.
+        threads: How many it may use, at most one a core; None for one a core.
 
     Raises:
         ModelFileError: ONNX Runtime cannot load it, or an output is missing.
@@ -36,7 +37,7 @@ class OnnxRuntime:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
+        options.intra_op_num_threads = bounded_threads(threads) if threads else 0
         options.log_severity_level = _ERRORS_ONLY
         try:
             self._session = onnxruntime.InferenceSession(

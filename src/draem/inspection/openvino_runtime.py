@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from draem.inspection.runtime import (
     RuntimeOutput,
+    bounded_threads,
     check_exported,
     damaged,
     named_output,
@@ -23,7 +24,7 @@ class OpenVinoRuntime:
     Args:
         path: The `.xml` file; its weights lie beside it in a `.bin` file.
         device: `auto` or `cpu`.
-        threads: How many it may use; None for one a core.
+        threads: How many it may use, at most one a core; None for one a core.
 
     Raises:
         ModelFileError: OpenVINO cannot load it, or an output is missing.
@@ -35,7 +36,7 @@ class OpenVinoRuntime:
 
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if threads:
-            options["INFERENCE_NUM_THREADS"] = str(threads)
+            options["INFERENCE_NUM_THREADS"] = str(bounded_threads(threads))
         try:
             compiled = openvino.Core().compile_model(str(path), "CPU", options)
         except RuntimeError as error:

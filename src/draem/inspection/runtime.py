@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -51,6 +52,15 @@ class Runtime(Protocol):
 def named_output(found: Mapping[str, NDArray[Any]]) -> RuntimeOutput:
     """The outputs of an exported model, given by their names."""
     return RuntimeOutput(found[ANOMALY_MAP], found[ANOMALY_SCORE], found.get(RECONSTRUCTION))
+
+
+def bounded_threads(threads: int | None) -> int:
+    """As many threads as were asked for, but at most one a core; None for one a core.
+
+    More wait for each other, and stall ONNX Runtime.
+    """
+    cores = os.cpu_count() or 1
+    return min(threads or cores, cores)
 
 
 def check_exported(path: Path, device: str, outputs: list[str]) -> None:

@@ -368,3 +368,11 @@ def test_gathering_good_images_refuses_bad_ones_and_nothing(tmp_path, draw):
         gather_good_images([tmp_path / "empty"])
     with pytest.raises(DatasetError, match="gone: does not exist"):
         gather_good_images([tmp_path / "gone"])
+
+
+@pytest.mark.parametrize("folder", ["ground_truth", "ground_truth/scratch"])
+def test_masks_are_not_taken_for_good_parts(tiny_category: Path, folder: str) -> None:
+    with pytest.raises(DatasetError, match="`ground_truth` holds masks"):
+        read_normal_images(tiny_category / folder)
+    with pytest.raises(DatasetError, match="`ground_truth` holds masks"):
+        gather_good_images([tiny_category / folder])

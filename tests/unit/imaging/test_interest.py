@@ -46,6 +46,23 @@ def test_levels_from_the_middle_on_count(
     assert inside[:, :16].all() == inside[:, :16].any() == counts
 
 
+def test_transparency_is_refused_where_it_would_be_inspected(
+    save_image: Save, tmp_path: Path
+) -> None:
+    pixels = np.zeros((32, 48, 4), np.uint8)
+    pixels[:, :24] = 255
+    path = save_image(tmp_path / "mask.png", pixels)  # black where transparent: clear enough
+    assert (fit_interest(path, (32, 48)) == half(32, 48)).all()
+    pixels[..., :3] = 255
+    with pytest.raises(InputError, match=r"mask\.png: .*transparent where it is white"):
+        fit_interest(save_image(path, pixels), (32, 48))
+    palette = Image.new("P", (48, 32))
+    palette.putpalette([255, 255, 255] * 2)
+    palette.save(path, transparency=0)
+    with pytest.raises(InputError, match="transparent where it is white"):
+        fit_interest(path, (32, 48))
+
+
 def test_a_mask_of_many_pixels_counts_where_most_are_white() -> None:
     fine = np.zeros((64, 64), bool)
     fine[::2] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import draem
 from draem.embedded import read_embedded, write_embedded
 from draem.errors import InputError, MissingDependencyError, ModelFileError
 from draem.inspection.mnn_runtime import silenced
+from draem.modelfile import read_card, write_card
 
 with silenced():
     import MNN
@@ -45,10 +47,11 @@ def some_images(count: int) -> Any:
     return np.random.default_rng(3).integers(0, 256, (count, 64, 64, 3), np.uint8)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 64])
 def test_each_runtime_is_told_its_threads_and_gives_the_same(
     exported: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     expected = draem.load(exported).run(some_images(2))
     settings: list[dict[str, Any]] = []
     if exported.suffix == ".mnn":  # which tells nothing of its threads
@@ -66,7 +69,7 @@ def test_each_runtime_is_told_its_threads_and_gives_the_same(
         told = runtime._request.get_compiled_model().get_property("INFERENCE_NUM_THREADS")
     else:
         told = settings[0]["numThread"]
-    assert told == threads
+    assert told == min(threads, 2)
     found = inspector.run(some_images(2))
     np.testing.assert_allclose(found.anomaly_maps, expected.anomaly_maps, atol=1e-5)
 
@@ -99,11 +102,29 @@ def test_a_truncated_file_is_refused(exported: Path, tmp_path: Path) -> None:
         damaged.write_bytes(model.SerializeToString())
     elif exported.suffix == ".mnn":
         damaged.write_bytes(content[:2000])
-    else:  # without its weights
+    else:
         damaged.write_bytes(content)
+        damaged.with_suffix(".bin").write_bytes(b"few")
     assert text is not None
     write_embedded(damaged, text)
     with pytest.raises(ModelFileError, match="cannot load this model"):
+        draem.load(damaged)
+
+
+def test_weights_damaged_in_the_middle_are_refused(exported: Path, tmp_path: Path) -> None:
+    for file in exported.parent.glob("model.*"):
+        shutil.copy(file, tmp_path)
+    damaged = tmp_path / exported.name
+    draem.load(damaged)
+    write_card(damaged, read_card(damaged).model_copy(update={"calibration": None}))
+    assert draem.load(damaged).threshold is None
+
+    file = damaged.with_suffix(".bin") if damaged.suffix == ".xml" else damaged
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 400] = bytes(255 - byte for byte in content[middle : middle + 400])
+    file.write_bytes(content)
+    with pytest.raises(ModelFileError, match="damaged: it does not match the fingerprint"):
         draem.load(damaged)
 
 
@@ -113,6 +134,7 @@ def test_another_model_with_our_card_is_refused(folder: Path, tmp_path: Path) ->
     for node in model.graph.node:
         node.output[:] = [name.replace("anomaly_score", "something") for name in node.output]
     onnx.save(model, tmp_path / "m.onnx")
+    write_embedded(tmp_path / "m.onnx", str(read_embedded(folder / "model.onnx")))
     with pytest.raises(ModelFileError, match=r"Expected anomaly_score\. Found anomaly_map"):
         draem.load(tmp_path / "m.onnx")
 
