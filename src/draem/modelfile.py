@@ -346,6 +346,13 @@ def _exported_card(path: Path) -> ModelCard:
             found=f"a damaged file or one of another kind ({error})",
             hint="Copy the file again, or export the model again",
         ) from error
+    if text is None:
+        raise ModelFileError(
+            "this file is damaged, or `draem export` did not write it",
+            path=path,
+            expected=f"a `{_KEY}` entry in its metadata",
+            hint="Copy the file again, or export the model again",
+        )
     return _card_of(path, text)
 
 
