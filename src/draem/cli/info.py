@@ -18,11 +18,11 @@ def command(
     from draem.imaging.interest import decode_interest
     from draem.inspection.calibration import guarantees, remarks
     from draem.inspection.loading import check_kind, model_path
-    from draem.modelfile import read_card
+    from draem.modelfile import read_verified_card
 
     path = model_path(model)
     check_kind(path)
-    card = read_card(path)
+    card = read_verified_card(path)
     if as_json:
         typer.echo(card.model_dump_json(indent=2))
         return
