@@ -46,6 +46,17 @@ def write_text(path: str | Path, text: str) -> Path:
     return write_bytes(path, text.encode(errors="backslashreplace"))
 
 
+def check_writable(target: Path) -> None:
+    """Find out before long work whether its file can be written; an existing one is left alone.
+
+    Raises:
+        OutputError: The folder is missing or may not be written, or the target is a folder or a
+            device.
+    """
+    with explained_output(target):
+        _new_beside(target).unlink()
+
+
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary path beside `target`; on success it takes the target's place.
@@ -54,12 +65,8 @@ def replacing(target: Path) -> Iterator[Path]:
         OutputError: The disk is full, the folder is missing or may not be written, or the target
             is a folder or a device.
     """
-    # 50 characters are 200 bytes at most, clear of the limit of 255 a name.
-    temporary = target.parent / f".{target.name[:50]}.{os.urandom(8).hex()}"
     with explained_output(target):
-        if target.exists() and not target.is_file():
-            raise OutputError("is a folder or a device, which cannot be replaced", path=target)
-        temporary.touch(exist_ok=False)
+        temporary = _new_beside(target)
         if target.exists():
             shutil.copymode(target, temporary)
         try:
@@ -70,6 +77,16 @@ def replacing(target: Path) -> Iterator[Path]:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _new_beside(target: Path) -> Path:
+    """Make an empty file under a new name beside `target`, which it may replace."""
+    if target.exists() and not target.is_file():
+        raise OutputError("is a folder or a device, which cannot be replaced", path=target)
+    # 50 characters are 200 bytes at most, clear of the limit of 255 a name.
+    temporary = target.parent / f".{target.name[:50]}.{os.urandom(8).hex()}"
+    temporary.touch(exist_ok=False)
+    return temporary
 
 
 @contextlib.contextmanager

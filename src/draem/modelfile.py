@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +29,20 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _KEY = "draem"
+_DAMAGED_WEIGHTS = "the weights are damaged: they do not match"
+_TORCH_TYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "BOOL": "bool",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+}
+"""What torch calls the types that safetensors knows."""
 
 
 class _Card(BaseModel):
@@ -160,6 +174,19 @@ def read_card(path: str | Path) -> ModelCard:
         return _card_of(path, (file.metadata() or {}).get(_KEY))
 
 
+def read_verified_card(path: str | Path) -> ModelCard:
+    """Read what a model file says of itself and verify its weights, without torch.
+
+    Raises:
+        ModelFileError: The file is missing, damaged or not one of draem's.
+    """
+    card = read_card(path)  # which verifies exported models by itself
+    exported = Path(path).suffix.lower() in EXPORTED
+    if not exported and _stored_fingerprint(Path(path)) != card.fingerprint:
+        raise _damaged(path, _DAMAGED_WEIGHTS)
+    return card
+
+
 def read_model(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
     """Read a model file and verify its weights against their fingerprint.
 
@@ -170,7 +197,7 @@ def read_model(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
         card = _card_of(path, (file.metadata() or {}).get(_KEY))
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if weights_fingerprint(tensors) != card.fingerprint:
-        raise _damaged(path, "the weights are damaged: they do not match")
+        raise _damaged(path, _DAMAGED_WEIGHTS)
     return card, tensors
 
 
@@ -251,12 +278,36 @@ def weights_fingerprint(state: Mapping[str, Tensor]) -> str:
     """
     import torch
 
-    digest = hashlib.sha256()
-    for name in sorted(state):
+    def described(name: str) -> tuple[str, str, tuple[int, ...], bytes]:
         values = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
         # NumPy lacks some of torch's types, such as bfloat16, but not their bytes.
-        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+        content = values.reshape(-1).view(torch.uint8).numpy().tobytes()
+        return name, str(values.dtype), tuple(values.shape), content
+
+    return _fingerprint(map(described, sorted(state)))
+
+
+def _stored_fingerprint(path: Path) -> str:
+    """What `weights_fingerprint` would say of the weights in a valid `.safetensors` file."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+
+        def described(name: str) -> tuple[str, str, tuple[int, ...], bytes]:
+            begin, end = header[name]["data_offsets"]
+            file.seek(8 + length + begin)
+            kind = _TORCH_TYPES.get(header[name]["dtype"], "")
+            return name, f"torch.{kind}", tuple(header[name]["shape"]), file.read(end - begin)
+
+        return _fingerprint(map(described, sorted(header)))
+
+
+def _fingerprint(tensors: Iterable[tuple[str, str, tuple[int, ...], bytes]]) -> str:
+    digest = hashlib.sha256()
+    for name, kind, shape, content in tensors:
+        digest.update(f"{name} {kind} {shape}\n".encode())
+        digest.update(content)
     return digest.hexdigest()[:16]
 
 
@@ -346,6 +397,13 @@ def _exported_card(path: Path) -> ModelCard:
             found=f"a damaged file or one of another kind ({error})",
             hint="Copy the file again, or export the model again",
         ) from error
+    if text is None:
+        raise ModelFileError(
+            "this file is damaged, or `draem export` did not write it",
+            path=path,
+            expected=f"a `{_KEY}` entry in its metadata",
+            hint="Copy the file again, or export the model again",
+        )
     return _card_of(path, text)
 
 

@@ -649,6 +649,9 @@ def test_files_that_are_no_models_are_refused(
     ):
         refused(draem_cli("inspect", model, category, "--out", tmp_path / "o"), model.name, word)
         refused(draem_cli("info", model), model.name)
+    checkpoint = tmp_path / "model.pt"
+    checkpoint.write_bytes(b"PK")
+    refused(draem_cli("info", checkpoint), "model.pt: no runtime is known", "ends in .safetensors")
     refused(
         draem_cli("import-upstream", disguised, disguised, "--out", tmp_path / "m.safetensors"),
         disguised.name,

@@ -60,7 +60,7 @@ def test_train_by_tiles_then_inspect_and_evaluate(
     tiny_recipe.write_text(text, encoding="utf-8")
     outcome = train(draem_cli, sizes_mixed, run, tiny_recipe, "--tile", 32, "--overlap", 8)
     assert outcome.status == 0, outcome.err
-    assert "(1 calibration images)" in outcome.err
+    assert "(1 calibration image)" in outcome.err
 
     card = read_card(run / "model.safetensors")
     assert card.image_size == (32, 32)

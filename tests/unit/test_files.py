@@ -10,7 +10,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from draem.errors import OutputError
-from draem.files import make_folder, replacing, write_bytes, write_text
+from draem.files import check_writable, make_folder, replacing, write_bytes, write_text
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")
 
@@ -128,6 +128,18 @@ def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="a folder or a device"):
         write_text(tmp_path / "folder", "text")
     assert names_in(tmp_path) == ["folder"]
+
+
+def test_whether_a_file_can_be_written_is_found_out_without_a_trace(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "kept")
+    check_writable(tmp_path / "a")
+    check_writable(tmp_path / "b")
+    (tmp_path / "folder").mkdir()
+    for target in (tmp_path / "folder", tmp_path / "a/b", tmp_path / "missing/b"):
+        with pytest.raises(OutputError, match=str(target)):
+            check_writable(target)
+    assert names_in(tmp_path) == ["a", "folder"]
+    assert (tmp_path / "a").read_text() == "kept"
 
 
 @posix

@@ -25,6 +25,7 @@ from draem.modelfile import (
     read_card,
     read_checkpoint,
     read_model,
+    read_verified_card,
     weights_fingerprint,
     write_card,
     write_model,
@@ -180,6 +181,8 @@ def test_one_flipped_bit_in_the_weights_is_found(
         read_model(path)
     with pytest.raises(ModelFileError, match="damaged"):
         load(path)
+    with pytest.raises(ModelFileError, match=r"damaged.*fingerprint.*Copy the file again"):
+        read_verified_card(path)
 
 
 @READERS
@@ -480,3 +483,21 @@ def test_a_calibration_from_before_further_thresholds_is_read(tmp_path: Path) ->
     found = read_card(path).calibration
     assert found == Calibration(threshold=0.5, false_reject_rate=0.05, images=19)
     assert found.review_threshold is found.pixel_threshold is None
+
+
+def test_weights_of_any_type_are_verified_without_torch(
+    tmp_path: Path, run_python: Callable[..., CompletedProcess[str]]
+) -> None:
+    types = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool)
+    types += (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    state = {f"of {kind}": torch.ones(2, 3, dtype=kind) for kind in types}
+    state |= {"one": torch.tensor(3.5), "row": torch.arange(5), "none": torch.empty(0, 2)}
+    card = write_model(tmp_path / "m.safetensors", state, plain_card())
+    ended = run_python(
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "from draem.modelfile import read_verified_card\n"
+        "print(read_verified_card(sys.argv[1]).fingerprint)\n",
+        tmp_path / "m.safetensors",
+    )
+    assert (ended.returncode, ended.stdout.strip()) == (0, card.fingerprint), ended.stderr

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from draem.errors import counted
+
 
 def command(
     model: Annotated[Path, typer.Argument(help="A model file, or the folder of a run.")],
@@ -15,10 +17,12 @@ def command(
     """Show what a model file says of itself."""
     from draem.imaging.interest import decode_interest
     from draem.inspection.calibration import guarantees, remarks
-    from draem.inspection.loading import model_path
-    from draem.modelfile import read_card
+    from draem.inspection.loading import check_kind, model_path
+    from draem.modelfile import read_verified_card
 
-    card = read_card(model_path(model))
+    path = model_path(model)
+    check_kind(path)
+    card = read_verified_card(path)
     if as_json:
         typer.echo(card.model_dump_json(indent=2))
         return
@@ -42,7 +46,8 @@ def command(
         facts["region of interest"] = f"{100 * share:.3g}% of the image"
     if card.training_set:
         facts["trained on"] = (
-            f"{card.training_set.images} images, fingerprint {card.training_set.fingerprint}"
+            f"{counted(card.training_set.images, 'image')}, "
+            f"fingerprint {card.training_set.fingerprint}"
         )
     if card.calibration:
         facts |= guarantees(card.calibration)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from draem.datasets.rows import ImageRows
 from draem.datasets.threads import in_threads
-from draem.errors import DatasetError, ImageError, OutOfMemoryError, list_problems
+from draem.errors import DatasetError, ImageError, OutOfMemoryError, counted, list_problems
 from draem.imaging.decode import decode_image, read_size
 from draem.imaging.resize import Interpolation, resize_image
 from draem.imaging.tiles import TileGrid, cut_tiles, plan_tiles
@@ -45,7 +45,7 @@ def decode_images(
         DatasetError: Some images cannot be read; all of them are listed.
         OutOfMemoryError: The images would take more memory than there is.
     """
-    _check_memory(f"{len(paths)} images", len(paths), size)
+    _check_memory(counted(len(paths), "image"), len(paths), size)
     images = np.empty((len(paths), *size, 3), dtype=np.uint8)
 
     def take(index: int, image: NDArray[np.uint8]) -> None:

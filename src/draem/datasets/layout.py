@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from draem.datasets.earlier import without_results
-from draem.errors import DatasetError, DraemError, ImageError, list_problems
+from draem.errors import DatasetError, DraemError, ImageError, counted, list_problems
 from draem.imaging.decode import IMAGE_SUFFIXES, is_image_path, read_size
 
 NORMAL = "normal"
@@ -126,8 +126,8 @@ def read_test_samples(root: str | Path) -> tuple[Sample, ...]:
             _add_anomalous(folder, root / "ground_truth" / folder.name, samples, problems)
     if problems:
         raise DatasetError(
-            f"the test images have {len(problems)} problems; repair them, so that the figures "
-            f"speak of the whole test set:\n{list_problems(problems).rstrip('.')}",
+            f"the test images have {counted(len(problems), 'problem')}; repair them, so that "
+            f"the figures speak of the whole test set:\n{list_problems(problems).rstrip('.')}",
             path=root,
         )
     if not samples:
@@ -212,7 +212,7 @@ def _add_anomalous(
     if images and not masks.is_dir():
         problems.append(
             DatasetError(
-                f"the masks of {len(images)} images in test/{folder.name} are missing",
+                f"the masks of {counted(len(images), 'image')} in test/{folder.name} are missing",
                 path=masks,
                 expected=f"{images[0].stem}_mask.png and so on",
                 hint="If these parts are good, move their images to test/good",
@@ -292,7 +292,7 @@ def _some(folder: Path, images: tuple[Path, ...]) -> tuple[Path, ...]:
         "holds no images",
         path=folder,
         expected=f"files that end in {', '.join(IMAGE_SUFFIXES)}",
-        found=f"{others} other files" if others else "an empty folder",
+        found=counted(others, "other file") if others else "an empty folder",
     )
 
 

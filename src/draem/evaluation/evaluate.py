@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.datasets.layout import NORMAL, Sample, read_test_samples
-from draem.errors import DatasetError, ImageError, InputError, list_problems
+from draem.errors import DatasetError, ImageError, InputError, counted, list_problems
 from draem.evaluation.curves import all_curves
 from draem.evaluation.histograms import PixelHistograms
 from draem.evaluation.metrics import all_metrics, binarize_mask
@@ -77,7 +77,8 @@ def evaluate(
             progress(done, len(samples))
     if problems:
         raise DatasetError(
-            f"{len(problems)} images of the test set cannot be used:\n{list_problems(problems)}\n",
+            f"{counted(len(problems), 'image')} of the test set cannot be used:\n"
+            f"{list_problems(problems)}\n",
             path=data,
             hint="Repair or remove them, so that the figures speak of the whole test set",
         )

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from draem.embedded import write_embedded
+from draem.embedded import EXPORTED, write_embedded
 from draem.errors import ExportError, InputError
 from draem.exporting.formats import write_mnn, write_onnx, write_openvino
 from draem.exporting.graph import WholeGraph
-from draem.files import replacing
+from draem.files import check_writable, make_folder, replacing
 from draem.inspection.loading import model_path
 from draem.inspection.mnn_runtime import EXACT_CODE, load_mnn_runtime
 from draem.inspection.onnx_runtime import load_onnx_runtime
@@ -84,8 +84,8 @@ def export(
     Args:
         model: A `.safetensors` model file, or the folder of a run.
         to: `onnx`, `openvino` or `mnn`.
-        out: The file to write; beside the model where left out. OpenVINO writes its weights
-            beside it, in a file that ends in `.bin`.
+        out: The file to write, with missing folders; beside the model where left out. OpenVINO
+            writes its weights beside it, in a file that ends in `.bin`.
         reconstruction: Give `reconstruction` too, (batch, height, width, 3) uint8 RGB.
         progress: Called with what is being done.
 
@@ -100,7 +100,16 @@ def export(
     say = progress or (lambda _: None)
     source = model_path(model)
     target = _target(source, to, out)
+    if source.suffix.lower() in EXPORTED:
+        raise InputError(
+            "this model is exported already",
+            path=source,
+            expected="a .safetensors model file, as `draem train` writes it",
+            hint="Export the model that this one was made of",
+        )
     card, network = read_network(source)
+    make_folder(target.parent)
+    check_writable(target)
     images = comparison_images(card.image_size)
     # Of a copy, as the runtime lays weights out anew.
     cpu = torch.device("cpu")

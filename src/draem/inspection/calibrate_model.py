@@ -18,7 +18,8 @@ from draem.datasets.decoded import (
 )
 from draem.datasets.held_out import split_held_out
 from draem.datasets.layout import gather_good_images
-from draem.errors import DatasetError, ImageError, InputError
+from draem.errors import DatasetError, ImageError, InputError, counted
+from draem.files import check_writable
 from draem.imaging.decode import decode_image
 from draem.inspection.calibration import calibrate, check_rates, check_supported, pixel_level
 from draem.inspection.inspector import Inspector
@@ -91,12 +92,15 @@ def calibrate_model(
     paths = gather_good_images(named)
     check_supported(len(paths), false_reject_rate)
     inspector = load(model, device=device, threads=threads)
+    file = model_path(model)
+    check_writable(file.resolve())
     _refuse_training_images(inspector.card, paths, progress)
     measured = _measure(inspector, paths, pixel_false_positive_rate, progress)
     failures, copies = tuple(measured.failures), tuple(measured.copies)
     if not measured.scores:
         raise DatasetError(
-            "none of the good images can be read", path=failures[0][0], found=failures[0][1]
+            f"of {counted(len(paths), 'good image')} none can be read; "
+            f"{failures[0][0]} {failures[0][1]}"
         )
     _check_supported(len(measured.scores), false_reject_rate, copies)
     calibration = calibrate(
@@ -106,7 +110,6 @@ def calibrate_model(
         pixel_levels=None if pixel_false_positive_rate is None else measured.levels,
         pixel_false_positive_rate=pixel_false_positive_rate,
     )
-    file = model_path(model)
     write_card(file, inspector.card.model_copy(update={"calibration": calibration}))
     return CalibrationResult(file, calibration, failures, copies)
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from draem.errors import InputError
+from draem.errors import InputError, counted
 from draem.modelfile import Calibration
 
 Decision = Literal["pass", "review", "reject"]
@@ -86,7 +86,7 @@ def check_supported(images: int, false_reject_rate: float) -> None:
     needed = images_needed(false_reject_rate)
     if images < needed:
         raise InputError(
-            f"{images} good image{'' if images == 1 else 's'} cannot support a false-reject rate "
+            f"{counted(images, 'good image')} cannot support a false-reject rate "
             f"of {percentage(false_reject_rate)}",
             expected=f"at least {needed} good images for that rate",
             found=f"{images}; {_limit(images)}",
@@ -205,8 +205,8 @@ def guarantee(calibration: Calibration) -> str:
         'of good parts like these, on average at most 5% are rejected (19 calibration images)'
     """
     return (
-        f"of good parts like these, on average at most {percentage(calibration.false_reject_rate)} "
-        f"are rejected ({calibration.images} calibration images)"
+        f"of good parts like these, on average at most {_at_most(calibration.false_reject_rate)} "
+        f"are rejected ({counted(calibration.images, 'calibration image')})"
     )
 
 
@@ -216,13 +216,13 @@ def guarantees(calibration: Calibration) -> dict[str, str]:
     if calibration.review_threshold is not None and calibration.review_rate is not None:
         found["review threshold"] = (
             f"{calibration.review_threshold:.6g}: of good parts like these, on average at most "
-            f"{percentage(calibration.review_rate)} do not pass, those rejected among them"
+            f"{_at_most(calibration.review_rate)} do not pass, those rejected among them"
         )
     share = calibration.pixel_false_positive_rate
     if calibration.pixel_threshold is not None and share is not None:
         found["pixel threshold"] = (
             f"{calibration.pixel_threshold:.6g}: of good parts like these, on average at most "
-            f"{percentage(calibration.false_reject_rate)} have "
+            f"{_at_most(calibration.false_reject_rate)} have "
             f"{f'more than {percentage(share)} of their pixels' if share else 'any pixel'} "
             "at or above it"
         )
@@ -238,7 +238,7 @@ def remarks(calibration: Calibration) -> list[str]:
         >>> remarks(Calibration(threshold=0.5, false_reject_rate=0.1, images=19))[1]
         'the smallest rate that 19 images support is 5%'
     """
-    stray = percentage(_rounded_up(likely_rate(calibration)))
+    stray = _at_most(likely_rate(calibration))
     found = [
         f"one threshold may reject more than the average: 19 of 20 like it reject at most {stray}",
         _limit(calibration.images),
@@ -263,13 +263,13 @@ def percentage(rate: float) -> str:
 
 def _limit(images: int) -> str:
     support = "1 image supports" if images == 1 else f"{images} images support"
-    return f"the smallest rate that {support} is {percentage(_rounded_up(smallest_rate(images)))}"
+    return f"the smallest rate that {support} is {_at_most(smallest_rate(images))}"
 
 
-def _rounded_up(rate: float) -> float:
-    """To three digits, so that a rate read off a message is one that can be asked for."""
+def _at_most(rate: float) -> str:
+    """A rate rounded up to three digits, so that what is read off a message can be asked for."""
     scale = 10 ** (2 - math.floor(math.log10(rate)))
-    return math.ceil(rate * scale - 1e-9) / scale
+    return percentage(math.ceil(rate * scale - 1e-9) / scale)
 
 
 def _rank(count: int, rate: float) -> int:

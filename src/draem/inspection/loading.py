@@ -59,8 +59,29 @@ def load(
     path = model_path(path)
     if threads is not None and threads < 1:
         raise InputError("the number of threads must be positive", found=str(threads))
-    suffix = path.suffix.lower()
-    if suffix not in _RUNTIMES and path.is_file():
+    check_kind(path)
+    home = _RUNTIMES[path.suffix.lower()]
+    try:
+        module = importlib.import_module(f"draem.inspection.{home.module}")
+        card, runtime = getattr(module, home.loader)(path, device, threads)
+    except ModuleNotFoundError as error:
+        if error.name != home.library:
+            raise
+        extra = f"'draem[{home.extra}]'" if home.extra else "draem"
+        raise MissingDependencyError(
+            f"running a {path.suffix.lower()} model needs {home.library}",
+            hint=f"Install it with: pip install {extra}",
+        ) from error
+    return Inspector(card, runtime, min_area=min_area, region_of_interest=region_of_interest)
+
+
+def check_kind(path: Path) -> None:
+    """Refuse a file that no runtime is known for, and a path where there is none.
+
+    Raises:
+        ModelFileError: It is one of these.
+    """
+    if path.suffix.lower() not in _RUNTIMES and path.is_file():
         raise ModelFileError(
             "no runtime is known for this kind of file",
             path=path,
@@ -70,19 +91,6 @@ def load(
         )
     # Before the library is looked for: who mistypes a name needs no library.
     check_exists(path)
-    home = _RUNTIMES.get(suffix, _RUNTIMES[".safetensors"])
-    try:
-        module = importlib.import_module(f"draem.inspection.{home.module}")
-        card, runtime = getattr(module, home.loader)(path, device, threads)
-    except ModuleNotFoundError as error:
-        if error.name != home.library:
-            raise
-        extra = f"'draem[{home.extra}]'" if home.extra else "draem"
-        raise MissingDependencyError(
-            f"running a {suffix or '.safetensors'} model needs {home.library}",
-            hint=f"Install it with: pip install {extra}",
-        ) from error
-    return Inspector(card, runtime, min_area=min_area, region_of_interest=region_of_interest)
 
 
 def model_path(path: str | Path) -> Path:

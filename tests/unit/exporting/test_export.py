@@ -109,6 +109,29 @@ def test_an_unknown_format_is_refused(model: Path) -> None:
         export(model, "tflite")  # type: ignore[arg-type]
 
 
+def test_an_exported_model_is_not_exported_again(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"exported already.*a \.safetensors model"):
+        export(exported, "mnn", tmp_path / "m.mnn")
+
+
+def test_missing_folders_are_made(model: Path, tmp_path: Path) -> None:
+    assert export(model, "onnx", tmp_path / "new/line/m.onnx").path.is_file()
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("the model was exported in vain")
+
+    monkeypatch.setattr(exporting, "write_onnx", never)
+    (tmp_path / "occupied").touch()
+    (tmp_path / "m.onnx").mkdir()
+    for target in (tmp_path / "occupied/m.onnx", tmp_path / "m.onnx"):
+        with pytest.raises(OutputError, match=r"m\.onnx|occupied"):
+            export(model, "onnx", target)
+
+
 def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="there is no such model"):
         export(tmp_path / "none.safetensors", "onnx", tmp_path / "m.onnx")

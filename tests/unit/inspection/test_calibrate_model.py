@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -157,10 +158,23 @@ def test_a_rate_that_so_few_images_cannot_support_is_refused(
     assert model.read_bytes() == before
 
 
+def test_a_model_that_cannot_be_written_is_refused_before_the_work(
+    model: Path, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, **_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    calls: list[int] = []
+    with pytest.raises(OutputError, match=rf"{model.name}: cannot be written \(Read-only"):
+        calibrate_model(model, good, false_reject_rate=0.5, progress=lambda *_: calls.append(1))
+    assert calls == []
+
+
 def test_images_none_of_which_can_be_read_are_refused(model: Path, tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/1.png").write_text("no image")
-    with pytest.raises(DatasetError, match=r"1\.png: none of the good images can be read"):
+    with pytest.raises(DatasetError, match=r"^of 1 good image none.*1\.png is not an image"):
         calibrate_model(model, tmp_path / "bad", false_reject_rate=0.5)
 
 

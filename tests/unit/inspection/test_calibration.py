@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -149,8 +150,17 @@ def test_scores_that_are_not_finite_are_refused(value: float) -> None:
 def test_the_guarantee_names_the_rate_and_the_images() -> None:
     calibration = Calibration(threshold=0.2, false_reject_rate=1 / 101, images=100)
     assert guarantee(calibration) == (
-        "of good parts like these, on average at most 0.99% are rejected (100 calibration images)"
+        "of good parts like these, on average at most 0.991% are rejected (100 calibration images)"
     )
+
+
+@pytest.mark.parametrize("images", [1, 16, 19, 240])
+def test_the_smallest_rate_reads_alike_in_guarantee_and_remark(images: int) -> None:
+    calibration = Calibration(threshold=0.2, false_reject_rate=1 / (images + 1), images=images)
+    promised = re.search(r"at most ([\d.]+%) are", guarantee(calibration))
+    assert promised is not None
+    assert remarks(calibration)[1].endswith(f" is {promised[1]}")
+    assert f"({images} calibration image{'s' * (images > 1)})" in guarantee(calibration)
 
 
 # The guarantee, against its exact distribution
