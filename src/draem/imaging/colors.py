@@ -38,8 +38,10 @@ def heat(anomaly_map: NDArray[np.float32], threshold: float | None = None) -> ND
 
 def _anchored(values: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
     """Values in [0, 1] on a scale of two even parts that meet at the threshold."""
-    bends = np.array([0, _inside(threshold), 1], np.float32)
-    return np.interp(values, bends, [0, _THRESHOLD_LEVEL, 1]).astype(np.float32)
+    bend = np.float32(_inside(threshold))
+    below, above = _THRESHOLD_LEVEL / bend, (1 - _THRESHOLD_LEVEL) / (1 - bend)
+    anchored = np.minimum(values, bend) * below + np.maximum(values - bend, 0) * above
+    return anchored.astype(np.float32, copy=False)
 
 
 def _inside(threshold: float) -> float:
@@ -81,6 +83,8 @@ def _overlaid(
     else:
         factor = np.float32(2 / _inside(threshold))
         strongest, share = _STRONGEST_ANCHORED, factor * anomaly_map - 1
+    if (share <= 0).all():
+        return image
     opacity = np.float32(strongest) * np.clip(share, 0, 1)[..., None]  # (H, W, 1)
     mixed = image * (1 - opacity) + heat(anomaly_map, threshold) * opacity
     return np.rint(mixed).astype(np.uint8)
