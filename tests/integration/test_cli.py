@@ -223,7 +223,7 @@ def test_a_region_of_interest_goes_from_the_mask_to_the_results(
     def highest(*options: object) -> tuple[float, float, str]:
         outcome = draem_cli("inspect", run, category / "test", "--out", tmp_path / "out", *options)
         assert outcome.status == 0, outcome.err
-        maps = [cv2.imread(str(path), -1) for path in (tmp_path / "out/maps").iterdir()]
+        maps = [cv2.imread(str(path), -1) for path in (tmp_path / "out/maps").rglob("*.png")]
         assert all(one.max() for one in maps)
         return (
             max(one[:, 41:].max() for one in maps),
