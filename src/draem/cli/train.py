@@ -82,7 +82,7 @@ def command(
         typer.Option(help="Arithmetic of the networks.", show_default="auto"),
     ] = None,
     activation_checkpointing: Annotated[
-        bool, typer.Option("--activation-checkpointing", help="Half the memory, a third slower.")
+        bool, typer.Option("--activation-checkpointing", help="Half the memory, slower.")
     ] = False,
     cache: Annotated[
         Literal["auto", "always", "never"],

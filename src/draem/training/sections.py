@@ -166,7 +166,7 @@ class TrainingSection(Section):
         seed: Decides everything random.
         precision: `32`, `bf16`, `16`, or `auto`: bf16 where the device has matrix units for it,
             otherwise 32.
-        activation_checkpointing: Train with half the memory, a third slower: keep fewer activations
+        activation_checkpointing: Train with half the memory but slower: keep fewer activations
             and compute them again. The weights come out the same.
         held_out_share: Share of the normal images kept from training, for validation and
             calibration.
