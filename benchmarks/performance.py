@@ -17,11 +17,13 @@ import matplotlib as mpl
 
 mpl.use("svg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from machine import RESULTS
 
 DOCS = Path(__file__).parents[1] / "docs"
 PLOTS = DOCS / "performance"
+_FEW_TICKS = 8
 Document = dict[str, Any]
 Series = dict[str, tuple[list[float], list[float]]]
 
@@ -212,7 +214,7 @@ def _metrics(document: Document) -> list[str]:
         _plot(
             "metrics",
             _by_size(document["sizes"]),
-            ("images; side in pixels; regions an image", "ms"),
+            ("images; side in pixels; regions an image", "ns a pixel"),
             "the four metrics against the number of images, their side and their regions",
         ),
     ]
@@ -291,11 +293,11 @@ def _number(value: float) -> str:
 
 
 def _by_size(rows: Iterable[Document]) -> Series:
-    """Milliseconds against each quantity that was varied."""
+    """Nanoseconds a pixel against each quantity that was varied."""
     series: Series = {}
     for varied, name in {"images": "images", "pixels": "side", "regions": "regions"}.items():
         chosen = sorted((row for row in rows if row["varied"] == varied), key=lambda row: row[name])
-        x, y = [row[name] for row in chosen], [1000 * row["median_s"] for row in chosen]
+        x, y = [row[name] for row in chosen], [row["ns_a_pixel"] for row in chosen]
         series[name] = (x, y)
     return series
 
@@ -314,7 +316,17 @@ def _plot(name: str, series: Series, axes_names: tuple[str, str], words: str) ->
     for label, (x, y) in series.items():
         axes.plot(x, y, marker="o", label=label)
     axes.set(xlabel=axes_names[0], ylabel=axes_names[1], xscale="symlog", yscale="log")
-    axes.grid(alpha=0.3, which="both")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(ScalarFormatter())
+        axis.set_minor_formatter(NullFormatter())
+    places = {place for x, _ in series.values() for place in x}
+    if len(places) <= _FEW_TICKS:
+        axes.set_xticks(sorted(places))
+    steps = [step * 10**power for power in range(-1, 4) for step in (1, 2, 5)]
+    low, high = axes.get_ylim()
+    axes.set_yticks([step for step in steps if low <= step <= high])
+    axes.set_ylim(low, high)
+    axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     path = PLOTS / f"{name}.svg"
     figure.savefig(path, metadata={"Date": None})
