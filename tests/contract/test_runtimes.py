@@ -75,7 +75,8 @@ def images(request: pytest.FixtureRequest) -> NDArray[np.uint8]:
 def reference(model: Path) -> Callable[[NDArray[np.uint8]], tuple[NDArray, NDArray]]:
     """Maps and reconstructions by the published formula, from the network as it was trained."""
     card, state = read_model(model)
-    network = Draem(card.reconstructive_width, card.discriminative_width, card.shape)
+    widths = card.reconstructive_width, card.discriminative_width
+    network = Draem(*widths, card.shape, card.scales)
     network.load_state_dict(state)
     network.eval()
 
