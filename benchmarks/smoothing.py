@@ -19,8 +19,8 @@ from torch import Tensor
 
 from draem.evaluation.metrics import image_auroc
 from draem.inspection.scoring import anomaly_score
+from draem.inspection.torch_runtime import read_network
 from draem.inspection.torch_scoring import anomaly_maps
-from draem.modelfile import read_model
 from draem.networks.model import Draem
 from draem.simulation.varied import make_simulator, without_clean_samples
 from draem.training.images import read_run_images
@@ -38,9 +38,7 @@ def main() -> None:
     arguments = _arguments()
     recipe = make_recipe(file=arguments.run / "recipe.toml")
     images = read_run_images(arguments.category, recipe)
-    card, state = read_model(arguments.run / "model.safetensors")
-    network = Draem(card.reconstructive_width, card.discriminative_width, card.shape)
-    network.load_state_dict(state)
+    card, network = read_network(arguments.run / "model.safetensors")
     network.eval()
     held_out = torch.from_numpy(images.held_out).permute(0, 3, 1, 2)
     profile = simulation_profile(recipe)
