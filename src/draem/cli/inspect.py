@@ -61,7 +61,7 @@ def command(
     from draem.inspection.loading import load
 
     console = stderr_console()
-    paths = without_results(gather_images(images), out)
+    paths = without_results(gather_images(images))
     if roi is not None:
         check_mask_file(roi, paths)
     inspector = load(

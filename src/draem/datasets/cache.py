@@ -85,7 +85,18 @@ class Pixels:
 
 
 def default_folder() -> Path:
-    """Where caches lie unless the user says otherwise: DRAEM_CACHE, or the system's place."""
+    """Where caches lie unless the user says otherwise: DRAEM_CACHE, or the system's place.
+
+    Raises:
+        OutputError: The user has no home.
+    """
+    try:
+        return _system_folder()
+    except RuntimeError as error:
+        raise OutputError("the user has no home folder for the cache", hint=HINT) from error
+
+
+def _system_folder() -> Path:
     stated = os.environ.get("DRAEM_CACHE")
     if stated:
         return Path(stated)
@@ -124,7 +135,7 @@ def cached_images(
     store = PixelStore(_store_folder(data, settings, pixels.size, cache), pixels.size)
     keys = _keys(paths, settings, progress)
     if not store.is_checked() or set(keys) - store.places().keys():
-        with _alone(store, progress):
+        with _alone(store, progress), explained_output(store.folder, HINT):
             _complete(store, paths, keys, pixels, data, progress)
     places = store.places()
     rows = [

@@ -14,8 +14,8 @@ PICTURES = ("maps", "overlays")
 """Likewise its folders of pictures, beside it."""
 
 
-def without_results(paths: Sequence[Path], out: str | Path | None = None) -> tuple[Path, ...]:
-    """Leave out the maps and overlays that an inspection wrote, to `out` or anywhere else.
+def without_results(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Leave out the maps and overlays that an inspection wrote, beside its file of results.
 
     Raises:
         DatasetError: There were files, and nothing is left of them.
@@ -24,8 +24,7 @@ def without_results(paths: Sequence[Path], out: str | Path | None = None) -> tup
     @cache
     def written(folder: Path) -> bool:
         beside = folder.parent
-        here = out is not None and beside == Path(out).resolve()
-        if folder.name in PICTURES and (here or (beside / RESULTS).is_file()):
+        if folder.name in PICTURES and (beside / RESULTS).is_file():
             return True
         # Pictures lie in folders of their own where the images do.
         return beside != folder and written(beside)

@@ -73,8 +73,13 @@ def make_recipe(
 
 
 def simulation_profile(recipe: Recipe) -> SimulationProfile:
-    """The recipe's profile with the recipe's own values in it."""
+    """The recipe's profile with the recipe's own values in it.
+
+    Where one scale is looked at, no windows are coarse unless the recipe says so.
+    """
     stated = recipe.simulation.model_dump(exclude_none=True, exclude={"profile", "textures"})
+    if recipe.network.scales == 1 and recipe.simulation.profile == "varied":
+        stated.setdefault("coarse_share", 0.0)
     return dataclasses.replace(PROFILES[recipe.simulation.profile], **stated)
 
 
@@ -94,20 +99,19 @@ def fixed_image_size(recipe: Recipe) -> tuple[int, int]:
 
 
 def with_scales(recipe: Recipe) -> Recipe:
-    """The recipe with the number of scales that `auto` means for its image size.
+    """The recipe with the number of scales that `auto` means for its image size and simulation.
 
-    Where one scale is looked at, no windows are coarse unless the recipe says so.
+    The second scale needs enough pixels, and training windows that show it.
 
     Raises:
         RecipeError: The image size is still `auto`.
     """
-    network, simulation = recipe.network, recipe.simulation
-    if network.scales == "auto":
-        enough = min(fixed_image_size(recipe)) >= TWO_SCALES_FROM
-        network = network.model_copy(update={"scales": 2 if enough else 1})
-    if network.scales == 1 and simulation.profile == "varied" and simulation.coarse_share is None:
-        simulation = simulation.model_copy(update={"coarse_share": 0.0})
-    return recipe.model_copy(update={"network": network, "simulation": simulation})
+    if recipe.network.scales != "auto":
+        return recipe
+    enough = min(fixed_image_size(recipe)) >= TWO_SCALES_FROM
+    shown = simulation_profile(recipe).coarse_share > 0
+    network = recipe.network.model_copy(update={"scales": 2 if enough and shown else 1})
+    return recipe.model_copy(update={"network": network})
 
 
 def fixed_scales(recipe: Recipe) -> int:

@@ -27,7 +27,7 @@ class NetworkSection(Section):
         shape: `published`, or `compact`: fewer operations, made for CPUs.
         scales: How many scales are looked at, each half as fine as the one before, and averaged;
             1 as published; or `auto`: 2 where the shorter side of the input has at least 256
-            pixels, otherwise 1.
+            pixels and training shows coarse windows, otherwise 1.
         image_size: Height and width of the network's input, multiples of 32; or `auto`: the
             proportions of the training images, their shorter side between 256 and 512.
         interpolation: `bilinear` as published, or `area`, which averages when it shrinks.

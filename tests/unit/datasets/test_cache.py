@@ -106,6 +106,17 @@ def assert_right(images: ImageRows, data: Path) -> None:
     assert fingerprint(images) == fingerprint(expected)
 
 
+def test_without_a_home_the_cache_asks_for_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("DRAEM_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(OutputError, match=r"no home folder.*--cache-dir"):
+        default_folder()
+
+
 def test_images_are_those_that_memory_would_hold_and_decoded_once(read, data, decodings):
     images = read()
     assert len(decodings) == 10

@@ -157,6 +157,11 @@ def test_stated_shares_and_scales_stay(tmp_path: Path) -> None:
     }
     recipe = make_recipe("compact", overrides=stated)
     assert simulation_profile(without_auto(recipe, tmp_path)).coarse_share == 0.2
+    assert recipe.simulation.profile == "varied"
+    enough = {"network": {"image_size": (256, 256)}}
+    for never in ({"profile": "paper"}, {"coarse_share": 0.0}):
+        unseen = make_recipe("compact", overrides={"simulation": never, **enough})
+        assert fixed_scales(without_auto(unseen, tmp_path)) == 1
     assert without_auto(make_recipe("full"), tmp_path) == make_recipe("full")
     with pytest.raises(RecipeError, match="`auto` has not been made a number"):
         fixed_scales(recipe)
