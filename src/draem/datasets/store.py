@@ -174,7 +174,8 @@ class PixelWriter:
         self._lock = threading.Lock()
         self._pending: list[tuple[bytes, Place]] = []
         with explained_output(store.folder, HINT):
-            self._pixels = _opened(store.pixels)
+            # Unbuffered: what a full disk refused must not come back with the next flush.
+            self._pixels = _opened(store.pixels, buffering=0)
             # Part of a line, left by a crash, would shift all that follow.
             self._journal = _opened(store.journal)
             end = self._journal.seek(0, os.SEEK_END)
@@ -196,7 +197,7 @@ class PixelWriter:
         with self._lock, explained_output(self._store.pixels, HINT):
             place = Place(self._next, len(pixels), checksum)
             self._pixels.seek(place.first * self._slot)
-            self._pixels.write(pixels.data)
+            _write_all(self._pixels, pixels)
             self._next += place.slots
             self._pending.append((key, place))
 
@@ -209,7 +210,6 @@ class PixelWriter:
         with self._lock, explained_output(self._store.folder, HINT):
             if not self._pending:
                 return
-            self._pixels.flush()
             os.fsync(self._pixels.fileno())
             for key, place in self._pending:
                 self._journal.write(_line(key, place))
@@ -226,9 +226,16 @@ class PixelWriter:
                 file.close()
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path, buffering: int = -1) -> BinaryIO:
     path.touch()
-    return path.open("r+b")
+    return path.open("r+b", buffering)
+
+
+def _write_all(file: BinaryIO, pixels: NDArray[np.uint8]) -> None:
+    """Unbuffered files may take a part at a time."""
+    left = pixels.data.cast("B")
+    while left:
+        left = left[file.write(left) :]
 
 
 def _line(key: bytes, place: Place) -> bytes:
