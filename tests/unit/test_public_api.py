@@ -86,11 +86,12 @@ def test_what_needs_no_torch_works_without(
     run_python: Callable[..., CompletedProcess[str]],
 ) -> None:
     ended = run_python(
-        BLOCKER + "import draem\n"
+        BLOCKER + "import draem, tempfile\n"
         "for name in sys.argv[2:]:\n"
         "    getattr(draem, name)\n"
         "try:\n"
-        "    draem.load('model.safetensors')\n"
+        "    with tempfile.NamedTemporaryFile(suffix='.safetensors') as file:\n"
+        "        draem.load(file.name)\n"
         "except draem.DraemError as error:\n"
         "    print(type(error).__name__, error)\n",
         "torch,lightning,safetensors,skimage,tensorboard",

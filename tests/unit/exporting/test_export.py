@@ -288,9 +288,10 @@ def test_a_converter_that_fails_in_silence_is_noticed(
     assert capfd.readouterr().out == ""
 
 
-def test_a_folder_that_cannot_be_written_is_named(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot be written"):
-        export(model, "onnx", tmp_path / "missing" / "m.onnx")
+def test_a_folder_that_cannot_be_made_is_named(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OutputError, match=r"file.*cannot be written"):
+        export(model, "onnx", tmp_path / "file" / "m.onnx")
 
 
 def test_an_uncalibrated_model_stays_so(
