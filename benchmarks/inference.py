@@ -29,6 +29,7 @@ from draem.modelfile import Calibration, ModelCard, write_model
 from draem.networks.model import build_draem
 from floor import MATMUL_GFLOP, count_operations, floors, matmul
 from machine import RESULTS, machine, write_result
+from peer_option import add_peers
 from turns import Turn, in_turn, timed
 
 SIDE = 256
@@ -222,19 +223,12 @@ def _plot(rows: list[Row]) -> Path:
     return path
 
 
-def _peer(text: str) -> tuple[str, str]:
-    name, _, place = text.partition("=")
-    if name not in PEERS or not place:
-        raise argparse.ArgumentTypeError("give anomalib=PYTHON or upstream=CHECKOUT")
-    return name, place
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--peer", type=_peer, action="append", default=[])
+    add_peers(parser, {"anomalib": "PYTHON", "upstream": "CHECKOUT"})
     return parser.parse_args()
 
 

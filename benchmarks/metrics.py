@@ -23,6 +23,7 @@ import numpy as np
 
 from draem.evaluation.histograms import LEVELS, score_levels
 from machine import machine, write_result
+from peer_option import add_peers
 from peers.pixel_metrics import scored_images
 
 IMAGES, SIDE, REGIONS = 100, 256, 3
@@ -212,17 +213,10 @@ def _print(
         )
 
 
-def _peer(text: str) -> tuple[str, str]:
-    name, _, place = text.partition("=")
-    if name != "anomalib" or not place:
-        raise argparse.ArgumentTypeError("give anomalib=PYTHON")
-    return name, place
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peer", type=_peer, action="append", default=[])
+    add_peers(parser, {"anomalib": "PYTHON"})
     return parser.parse_args()
 
 

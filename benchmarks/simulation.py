@@ -37,6 +37,7 @@ from draem.simulation.profile import PROFILES, ProfileName
 from draem.simulation.simulator import Simulator
 from draem.simulation.textures import builtin_textures
 from machine import machine, write_result
+from peer_option import add_peers
 from rates import copied_per_second, multiplied_per_second
 
 SIDE, BATCH, IMAGES = 256, 8, 32
@@ -303,18 +304,11 @@ def _print(document: Row) -> None:
             print(f"{row['profile']:<9} {what} {row[what]:5}  median {row['median_ms']:7.2f} ms")
 
 
-def _peer(text: str) -> tuple[str, str]:
-    name, _, place = text.partition("=")
-    if name not in PEERS or not place or ("," in place) != (name == "upstream"):
-        raise argparse.ArgumentTypeError("give anomalib=PYTHON or upstream=PYTHON,CHECKOUT")
-    return name, place
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=16)
     parser.add_argument("--profiles", nargs="+", choices=PROFILES, default=list(PROFILES))
-    parser.add_argument("--peer", type=_peer, action="append", default=[])
+    add_peers(parser, {"anomalib": "PYTHON", "upstream": "PYTHON,CHECKOUT"})
     return parser.parse_args()
 
 

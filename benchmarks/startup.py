@@ -26,6 +26,7 @@ import draem
 from folder import write_photographs
 from inference import write_network
 from machine import machine, write_result
+from peer_option import add_peers
 
 EMPTY = "python -c pass"
 FIRST_RESULT = "draem inspect, first result"
@@ -147,17 +148,10 @@ def _print(rows: list[dict[str, Any]]) -> None:
             print(f"    {row['times_draem']:.0f} times {row['against']} ({low:.0f} to {high:.0f})")
 
 
-def _peer(text: str) -> tuple[str, str]:
-    name, _, place = text.partition("=")
-    if name != "anomalib" or not place:
-        raise argparse.ArgumentTypeError("give anomalib=PYTHON")
-    return name, place
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=11)
-    parser.add_argument("--peer", type=_peer, action="append", default=[])
+    add_peers(parser, {"anomalib": "PYTHON"})
     return parser.parse_args()
 
 

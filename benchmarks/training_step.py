@@ -36,6 +36,7 @@ from typing import Any
 from draem.imaging.encode import write_png
 from draem.simulation.textures import builtin_textures
 from machine import RESULTS, machine, write_result
+from peer_option import add_peers
 
 Row = dict[str, Any]
 NAME = "training-step"
@@ -254,13 +255,6 @@ def _earlier() -> list[Row]:
     return cases
 
 
-def _peer(text: str) -> tuple[str, str]:
-    name, _, place = text.partition("=")
-    if name not in PEERS or not place:
-        raise argparse.ArgumentTypeError("give anomalib=PYTHON or upstream=CHECKOUT")
-    return name, place
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=DEFAULTS, default="compact")
@@ -273,7 +267,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=3, help="of each side a round")
     parser.add_argument("--compile", action="store_true", help="our networks, by torch.compile")
     parser.add_argument("--cudnn-benchmark", action="store_true", help="on a GPU, for all sides")
-    parser.add_argument("--peer", type=_peer, action="append", default=[])
+    add_peers(parser, {"anomalib": "PYTHON", "upstream": "CHECKOUT"})
     return parser.parse_args()
 
 
