@@ -1,11 +1,11 @@
 """What does each part of the method contribute? The ablations of the paper's table 4.
 
-    python benchmarks/ablations.py [CATEGORY] [--minutes 3] [--seeds 0] [--preset compact]
+    python benchmarks/ablations.py [CATEGORY] [--steps 1200] [--seeds 0] [--preset compact]
 
 Trains once a case and seed, from scratch, with the profile `paper` but for its rotation, at 128x128
-unless --image-size says otherwise, so that nothing but the case differs; the network and the
-optimiser are the preset's. Without a category it renders the demo's product. Leave the machine
-alone meanwhile.
+unless --image-size says otherwise, and for equally many steps, so that nothing but the case
+differs; the network and the optimiser are the preset's. Without a category it renders the demo's
+product.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def main() -> None:
                 "benchmark": "ablations",
                 "category": category.name,
                 "preset": arguments.preset,
-                "minutes": arguments.minutes,
+                "steps": arguments.steps,
+                "epochs": arguments.epochs,
                 "machine": machine(arguments.device),
                 "paper": {case: dict(zip(COLUMNS, CASES[case][1], strict=True)) for case in runs},
                 "runs": runs,
@@ -91,7 +92,7 @@ def _measure(
         simulation["textures"] = str(colors)
     length = {
         "epochs": arguments.epochs,
-        "minutes": None if arguments.epochs else arguments.minutes,
+        "steps": None if arguments.epochs else arguments.steps,
     }
     recipe = draem.make_recipe(
         arguments.preset,
@@ -119,7 +120,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("category", nargs="?", type=Path, help="a category in MVTec layout")
     parser.add_argument("--preset", default="compact", choices=("compact", "full"))
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, default=3)
+    length.add_argument("--steps", type=int, default=1200)
     length.add_argument("--epochs", type=int)
     parser.add_argument("--image-size", type=int, nargs=2, default=(128, 128))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])

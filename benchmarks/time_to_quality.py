@@ -4,11 +4,12 @@
                                          [--seeds 0 1 2] [--init warm scratch]
 
 Trains and evaluates once a category, start, length and seed, one after the other; prints a table
-and draws image AUROC against training time. Without a category it renders the demo's product.
-Nothing is chosen by the test images: the last weights are measured. What the JSON holds already is
-not run again, so an interrupted benchmark goes on where it was. Leave the machine alone meanwhile:
-the length of a run is measured in minutes. Where that cannot be had, give as many steps as the
-machine makes in the time, left alone; work beside the run then costs time and changes nothing else.
+and draws image AUROC against the steps or the minutes of training. Without a category it renders
+the demo's product. Nothing is chosen by the test images: the last weights are measured. What the
+JSON holds already is not run again, so an interrupted benchmark goes on where it was. Leave the
+machine alone meanwhile: the length of a run is measured in minutes. Where that cannot be had, give
+as many steps as the machine makes in the time, left alone; work beside the run then costs time and
+changes nothing else.
 """
 
 from __future__ import annotations
@@ -167,31 +168,37 @@ def _plot(name: str, runs: list[Run]) -> Path:
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
+    by_steps = all(run["asked_steps"] for run in runs)
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     series: dict[tuple[str, str], list[list[Run]]] = {}
-    for group in _groups([run for run in runs if run["minutes"]]):
+    for group in _groups(runs):
         series.setdefault((group[0]["category"], group[0]["init"]), []).append(group)
     names = sorted({category for category, _ in series})
     for (category, init), groups in series.items():
-        x = [statistics.mean(run["training_seconds"] for run in group) / 60 for group in groups]
+        x = [statistics.mean(_spent(run, by_steps) for run in group) for group in groups]
         y = [[100 * run["half"]["image_auroc"] for run in group] for group in groups]
         color = f"C{names.index(category)}"
-        style = "-" if init == "warm" else "--"
         axes.plot(
             x,
             [statistics.mean(values) for values in y],
-            style,
+            "-" if init == "warm" else "--",
             color=color,
             marker="o",
             label=f"{category}, {init}",
         )
         axes.vlines(x, [min(values) for values in y], [max(values) for values in y], color=color)
-    axes.set(xlabel="minutes of training", ylabel="image AUROC, %", xlim=(0, None))
+    unit = "steps" if by_steps else "minutes"
+    axes.set(xlabel=f"{unit} of training", ylabel="image AUROC, %", xlim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     path = RESULTS / f"{name}.png"
     figure.savefig(path, dpi=130)
     return path
+
+
+def _spent(run: Run, by_steps: bool) -> float:
+    """How long a run was: in steps, or in minutes of training."""
+    return run["steps"] if by_steps else run["training_seconds"] / 60
 
 
 def _arguments() -> argparse.Namespace:
