@@ -25,7 +25,8 @@ import numpy as np
 
 import draem
 from draem.exporting.export import Format, comparison_images
-from draem.modelfile import Calibration, ModelCard, write_model
+from draem.modelcard import Calibration, ModelCard
+from draem.modelfile import write_model
 from draem.networks.model import build_draem
 from floor import MATMUL_GFLOP, count_operations, floors, matmul
 from machine import RESULTS, machine, write_result

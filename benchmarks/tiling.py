@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from draem.imaging.tiles import plan_tiles
 from draem.inspection.inspector import Inspector
 from draem.inspection.torch_runtime import TorchRuntime
-from draem.modelfile import Calibration, ModelCard, Tiling
+from draem.modelcard import Calibration, ModelCard, Tiling
 from draem.networks.devices import resolve_device
 from draem.networks.model import build_draem
 from draem.simulation.textures import builtin_photographs

@@ -17,7 +17,8 @@ from PIL import Image
 from draem.inspection.inspector import Inspector
 from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.scoring import anomaly_score
-from draem.modelfile import Calibration, ModelCard, write_model
+from draem.modelcard import Calibration, ModelCard
+from draem.modelfile import write_model
 
 if TYPE_CHECKING:
     from draem.networks.model import Shape

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from draem.inspection.inspector import Inspection, Inspector
     from draem.inspection.loading import load
     from draem.inspection.regions import Region
-    from draem.modelfile import ModelCard
+    from draem.modelcard import ModelCard
     from draem.networks.upstream import import_upstream
     from draem.reporting import write_metrics, write_report
     from draem.simulation.simulate import simulate
@@ -68,7 +68,7 @@ _HOMES = {
     "Export": "draem.exporting.export",
     "Inspection": "draem.inspection.inspector",
     "Inspector": "draem.inspection.inspector",
-    "ModelCard": "draem.modelfile",
+    "ModelCard": "draem.modelcard",
     "Recipe": "draem.training.sections",
     "Region": "draem.inspection.regions",
     "SimulatedBatch": "draem.simulation.simulator",

@@ -11,7 +11,7 @@ import pytest
 
 import draem
 from draem.imaging.interest import encode_interest
-from draem.modelfile import Tiling
+from draem.modelcard import Tiling
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "plain_onnxruntime.py"
 

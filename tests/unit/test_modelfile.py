@@ -18,10 +18,8 @@ from safetensors.torch import save_file
 
 from draem.errors import MissingDependencyError, ModelFileError, OutputError
 from draem.inspection.loading import load
+from draem.modelcard import Calibration, ModelCard, TrainingSet
 from draem.modelfile import (
-    Calibration,
-    ModelCard,
-    TrainingSet,
     read_card,
     read_checkpoint,
     read_model,

@@ -12,7 +12,7 @@ from draem.errors import counted
 
 if TYPE_CHECKING:
     from draem.inspection.folder import Summary
-    from draem.modelfile import Calibration
+    from draem.modelcard import Calibration
 
 EXIT_SOME_FAILED = 1
 _NOT_TRAINED_ON_TILES = (

@@ -27,7 +27,7 @@ from draem.inspection.onnx_runtime import load_onnx_runtime
 from draem.inspection.openvino_runtime import load_openvino_runtime
 from draem.inspection.runtime import Runtime, RuntimeOutput
 from draem.inspection.torch_runtime import TorchRuntime, read_network
-from draem.modelfile import ModelCard
+from draem.modelcard import ModelCard
 from draem.simulation.textures import builtin_textures
 
 Format = Literal["onnx", "openvino", "mnn"]

@@ -24,7 +24,8 @@ from draem.imaging.decode import decode_image
 from draem.inspection.calibration import calibrate, check_rates, check_supported, pixel_level
 from draem.inspection.inspector import Inspector
 from draem.inspection.loading import load, model_path
-from draem.modelfile import Calibration, ModelCard, write_card
+from draem.modelcard import Calibration, ModelCard
+from draem.modelfile import write_card
 
 _NAMED = 3
 

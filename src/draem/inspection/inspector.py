@@ -20,7 +20,7 @@ from draem.inspection.regions import Region, find_regions
 from draem.inspection.runtime import Runtime, RuntimeOutput
 from draem.inspection.scoring import anomaly_score, smoothing_size
 from draem.inspection.tiling import run_tiles, tiled_regions
-from draem.modelfile import ModelCard, Tiling
+from draem.modelcard import ModelCard, Tiling
 
 _WHOLE_IMAGE = 1024, 1024
 """At this size a region of interest is kept where the network's input is a tile of the image."""

@@ -22,7 +22,8 @@ from draem.inspection.runtime import (
     damaged,
     named_output,
 )
-from draem.modelfile import ModelCard, read_card
+from draem.modelcard import ModelCard
+from draem.modelfile import read_card
 
 CODE = "draem"
 EXACT_CODE = "draem exact"

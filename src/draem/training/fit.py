@@ -23,7 +23,8 @@ from draem.imaging.interest import encode_interest
 from draem.inspection.calibration import calibrate
 from draem.inspection.interest import limit_output
 from draem.inspection.torch_runtime import TorchRuntime
-from draem.modelfile import Calibration, ModelCard, Tiling, TrainingSet, write_model
+from draem.modelcard import Calibration, ModelCard, Tiling, TrainingSet
+from draem.modelfile import write_model
 from draem.networks.devices import explained_memory, resolve_device
 from draem.networks.model import build_draem, check_image_size
 from draem.progress import file_progress

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from draem.errors import ModelFileError, RecipeError
-from draem.modelfile import ModelCard, read_card, read_model
+from draem.modelcard import ModelCard
+from draem.modelfile import read_card, read_model
 from draem.networks.model import Draem
 from draem.training.sections import NetworkSection
 

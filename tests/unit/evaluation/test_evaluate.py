@@ -12,7 +12,7 @@ from draem.errors import DatasetError, InputError, ModelFileError
 from draem.evaluation.evaluate import evaluate
 from draem.evaluation.result import Evaluation
 from draem.inspection.inspector import Inspector
-from draem.modelfile import ModelCard, TrainingSet
+from draem.modelcard import ModelCard, TrainingSet
 
 Save = Callable[[Path, np.ndarray], Path]
 SIDE = 64

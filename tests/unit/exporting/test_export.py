@@ -26,7 +26,8 @@ from draem.exporting.graph import WholeGraph
 from draem.imaging.interest import encode_interest
 from draem.inspection import torch_runtime
 from draem.inspection.runtime import RuntimeOutput
-from draem.modelfile import Calibration, read_card, read_model, write_model
+from draem.modelcard import Calibration
+from draem.modelfile import read_card, read_model, write_model
 
 
 @pytest.fixture(scope="module")

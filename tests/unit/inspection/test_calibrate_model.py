@@ -16,7 +16,8 @@ from draem.imaging.decode import decode_image
 from draem.inspection.calibrate_model import calibrate_model
 from draem.inspection.calibration import calibrate, pixel_level
 from draem.inspection.loading import load
-from draem.modelfile import ModelCard, TrainingSet, read_card, read_model
+from draem.modelcard import ModelCard, TrainingSet
+from draem.modelfile import read_card, read_model
 
 Save = Callable[[Path, np.ndarray], Path]
 

@@ -15,7 +15,8 @@ from draem.inspection.inspector import Inspection, Inspector
 from draem.inspection.loading import load, model_path
 from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.scoring import anomaly_score
-from draem.modelfile import ModelCard, read_card
+from draem.modelcard import ModelCard
+from draem.modelfile import read_card
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -15,7 +15,8 @@ from draem.inspection.interest import interest_at, limit_output
 from draem.inspection.loading import load
 from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.scoring import anomaly_score, smoothing_size
-from draem.modelfile import ModelCard, read_card, read_model, write_model
+from draem.modelcard import ModelCard
+from draem.modelfile import read_card, read_model, write_model
 
 Make = Callable[..., Inspector]
 

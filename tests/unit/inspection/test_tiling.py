@@ -18,7 +18,7 @@ from draem.inspection.regions import find_regions
 from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.scoring import anomaly_score, mean_filter, smoothing_for
 from draem.inspection.tiling import run_tiles, tiled_regions, tiled_score
-from draem.modelfile import ModelCard
+from draem.modelcard import ModelCard
 
 Make = Callable[..., Inspector]
 

@@ -12,7 +12,8 @@ from torch import nn
 from draem.errors import ImageSizeError, InputError, ModelFileError
 from draem.inspection.torch_runtime import fold_batch_norm, load_torch_runtime
 from draem.inspection.torch_scoring import anomaly_maps
-from draem.modelfile import ModelCard, write_model
+from draem.modelcard import ModelCard
+from draem.modelfile import write_model
 from draem.networks.model import Draem, build_draem
 
 
