@@ -69,8 +69,7 @@ def main() -> None:
                 "benchmark": "ablations",
                 "category": category.name,
                 "preset": arguments.preset,
-                "steps": arguments.steps,
-                "epochs": arguments.epochs,
+                **_length(arguments),
                 "machine": machine(arguments.device),
                 "paper": {case: dict(zip(COLUMNS, CASES[case][1], strict=True)) for case in runs},
                 "runs": runs,
@@ -90,21 +89,23 @@ def _measure(
     simulation = {"profile": "paper", "rotation_share": 0.0, **changes.get("simulation", {})}
     if simulation.get("textures") == "COLORS":
         simulation["textures"] = str(colors)
-    length = {
-        "epochs": arguments.epochs,
-        "steps": None if arguments.epochs else arguments.steps,
-    }
     recipe = draem.make_recipe(
         arguments.preset,
         overrides={
             "network": {"image_size": arguments.image_size, **changes.get("network", {})},
             "simulation": simulation,
-            "training": {**length, "init": "scratch", "seed": seed},
+            "training": {**_length(arguments), "init": "scratch", "seed": seed},
         },
     )
     result = draem.train(category, out, recipe, device=arguments.device)
     metrics = evaluate(result.model, category, device=arguments.device).metrics
     return {"seed": seed, "steps": result.steps, **metrics}
+
+
+def _length(arguments: argparse.Namespace) -> dict[str, int | None]:
+    """How long every case trains: so many epochs where asked for, otherwise so many steps."""
+    steps = None if arguments.epochs else arguments.steps
+    return {"epochs": arguments.epochs, "steps": steps}
 
 
 def _plain_colors(folder: Path, count: int = 64) -> Path:
