@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 import draem
-from draem.datasets.product import render_product
-from draem.evaluation.evaluate import evaluate
+from draem.demo.product_dataset import render_product
+from draem.evaluation.evaluator import evaluate
 from draem.imaging.encode import write_png
 from machine import machine, write_result
 

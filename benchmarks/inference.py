@@ -24,9 +24,9 @@ from typing import Any, get_args
 import numpy as np
 
 import draem
-from draem.exporting.export import Format, comparison_images
-from draem.modelcard import Calibration, ModelCard
-from draem.modelfile import write_model
+from draem.exporting.exporter import Format, comparison_images
+from draem.model_card import Calibration, ModelCard
+from draem.model_file import write_model
 from draem.networks.model import build_draem
 from floor import MATMUL_GFLOP, count_operations, floors, matmul
 from machine import RESULTS, machine, write_result

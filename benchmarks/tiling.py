@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from draem.imaging.tiles import plan_tiles
 from draem.inspection.inspector import Inspector
 from draem.inspection.torch_runtime import TorchRuntime
-from draem.modelcard import Calibration, ModelCard, Tiling
+from draem.model_card import Calibration, ModelCard, Tiling
 from draem.networks.devices import resolve_device
 from draem.networks.model import build_draem
 from draem.simulation.textures import builtin_photographs
 from draem.training.recipe import make_recipe
-from draem.training.warm import load_warm_start
+from draem.training.warm_start import load_warm_start
 from machine import machine, write_result
 
 TILE = 256

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import draem
-from draem.datasets.product import render_product
-from draem.evaluation.evaluate import evaluate
+from draem.demo.product_dataset import render_product
+from draem.evaluation.evaluator import evaluate
 from machine import RESULTS, machine, write_result
 
 COLUMNS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro_0.30")

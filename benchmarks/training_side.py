@@ -20,11 +20,11 @@ from draem.networks.model import DraemOutput, build_draem
 from draem.simulation.simulator import SimulatedBatch, Simulator
 from draem.simulation.textures import builtin_textures
 from draem.simulation.varied import make_simulator
-from draem.training.average import MovingAverage
-from draem.training.length import RunClock
+from draem.training.ema import WeightEma
 from draem.training.losses import LossWeights, draem_losses
 from draem.training.module import DraemModule
 from draem.training.recipe import make_recipe, simulation_profile
+from draem.training.schedule import RunClock
 from draem.training.surroundings import quiet_lightning
 from peers.step_worker import Json, options, random_pictures, serve, synchronise
 
@@ -73,7 +73,7 @@ class _Side:
         self._network = build_draem(
             network.reconstructive_width, network.discriminative_width, network.shape
         )
-        self._network.recompute_activations(asked["checkpointing"])
+        self._network.checkpoint_activations(asked["checkpointing"])
         self._network.to(self._device, memory_format=torch.channels_last)
         self._weights = LossWeights()
         if not asked["published_losses"]:
@@ -89,7 +89,7 @@ class _Side:
             loss_weights=self._weights,
         )
         self._optimizer = self._module.configure_optimizers()
-        self._average = MovingAverage(self._network, training.average_decay)
+        self._average = WeightEma(self._network, training.average_decay)
         self._average.setup(
             cast("Any", None), cast("Any", SimpleNamespace(device=self._device)), ""
         )

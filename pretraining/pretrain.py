@@ -21,8 +21,8 @@ from rich.progress import track
 
 import draem
 from draem.imaging.encode import write_png
-from draem.modelfile import read_model, write_model
-from draem.training.warm import WARM_START
+from draem.model_file import read_model, write_model
+from draem.training.warm_start import WARM_START
 from parts import render
 from surfaces import Studio
 

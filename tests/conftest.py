@@ -17,8 +17,8 @@ from PIL import Image
 from draem.inspection.inspector import Inspector
 from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.scoring import anomaly_score
-from draem.modelcard import Calibration, ModelCard
-from draem.modelfile import write_model
+from draem.model_card import Calibration, ModelCard
+from draem.model_file import write_model
 
 if TYPE_CHECKING:
     from draem.networks.model import Shape

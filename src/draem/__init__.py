@@ -19,18 +19,18 @@ from draem._version import __version__
 from draem.errors import DraemError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from draem.evaluation.evaluate import evaluate
+    from draem.evaluation.evaluator import evaluate
     from draem.evaluation.result import Evaluation
-    from draem.exporting.export import Export, export
+    from draem.exporting.exporter import Export, export
     from draem.inspection.calibrate_model import CalibrationResult, calibrate_model
     from draem.inspection.folder import inspect_files
     from draem.inspection.inspector import Inspection, Inspector
     from draem.inspection.loading import load
     from draem.inspection.regions import Region
-    from draem.modelcard import ModelCard
+    from draem.model_card import ModelCard
     from draem.networks.upstream import import_upstream
     from draem.reporting import write_metrics, write_report
-    from draem.simulation.simulate import simulate
+    from draem.simulation.preview import simulate
     from draem.simulation.simulator import SimulatedBatch
     from draem.training.fit import TrainingResult, train
     from draem.training.recipe import make_recipe
@@ -65,22 +65,22 @@ __all__ = [
 _HOMES = {
     "CalibrationResult": "draem.inspection.calibrate_model",
     "Evaluation": "draem.evaluation.result",
-    "Export": "draem.exporting.export",
+    "Export": "draem.exporting.exporter",
     "Inspection": "draem.inspection.inspector",
     "Inspector": "draem.inspection.inspector",
-    "ModelCard": "draem.modelcard",
+    "ModelCard": "draem.model_card",
     "Recipe": "draem.training.sections",
     "Region": "draem.inspection.regions",
     "SimulatedBatch": "draem.simulation.simulator",
     "TrainingResult": "draem.training.fit",
     "calibrate_model": "draem.inspection.calibrate_model",
-    "evaluate": "draem.evaluation.evaluate",
-    "export": "draem.exporting.export",
+    "evaluate": "draem.evaluation.evaluator",
+    "export": "draem.exporting.exporter",
     "import_upstream": "draem.networks.upstream",
     "inspect_files": "draem.inspection.folder",
     "load": "draem.inspection.loading",
     "make_recipe": "draem.training.recipe",
-    "simulate": "draem.simulation.simulate",
+    "simulate": "draem.simulation.preview",
     "train": "draem.training.fit",
     "write_metrics": "draem.reporting",
     "write_report": "draem.reporting",

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 import draem
-from draem.exporting.export import SUFFIXES, Format
+from draem.exporting.exporter import SUFFIXES, Format
 from draem.inspection.mnn_runtime import load_mnn_runtime
 from draem.inspection.onnx_runtime import load_onnx_runtime
 from draem.inspection.openvino_runtime import load_openvino_runtime
 from draem.inspection.runtime import Runtime
 from draem.inspection.scoring import anomaly_score
 from draem.inspection.torch_runtime import load_torch_runtime
-from draem.modelfile import read_model
+from draem.model_file import read_model
 from draem.networks.model import Draem
 from draem.simulation.textures import builtin_textures
 

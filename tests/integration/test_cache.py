@@ -12,7 +12,7 @@ from PIL import Image
 
 import draem
 from draem.datasets.cache import Cache
-from draem.modelfile import read_model
+from draem.model_file import read_model
 from draem.training.images import RunImages, read_run_images, without_auto
 from draem.training.recipe import make_recipe
 

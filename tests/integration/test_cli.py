@@ -22,7 +22,7 @@ import torch
 
 import draem
 from draem.inspection.torch_runtime import TorchRuntime
-from draem.modelfile import read_card
+from draem.model_file import read_card
 
 Cli = Callable[..., "object"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import draem
-from draem.imaging.interest import encode_interest
-from draem.modelcard import Tiling
+from draem.imaging.roi import encode_roi
+from draem.model_card import Tiling
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "plain_onnxruntime.py"
 
@@ -52,7 +52,7 @@ def test_plain_onnxruntime_gives_draems_score(
     ("name", "value"),
     [
         ("tiling", Tiling(overlap=8)),
-        ("region_of_interest", encode_interest(np.eye(64, dtype=bool))),
+        ("region_of_interest", encode_roi(np.eye(64, dtype=bool))),
     ],
 )
 def test_plain_onnxruntime_refuses_what_draem_does_outside_the_file(

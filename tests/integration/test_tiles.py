@@ -12,7 +12,7 @@ import pytest
 
 import draem
 from draem.inspection.loading import load
-from draem.modelfile import read_card
+from draem.model_file import read_card
 from draem.training.images import read_run_images
 from draem.training.recipe import make_recipe
 

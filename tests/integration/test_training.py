@@ -19,10 +19,10 @@ from torch.utils.checkpoint import checkpoint
 import draem
 from draem.errors import RecipeError, RunExistsError, TrainingError
 from draem.imaging.decode import decode_image
-from draem.modelfile import read_card, read_model
-from draem.training.images import split_held_out
+from draem.model_file import read_card, read_model
+from draem.training.images import train_held_out_split
 from draem.training.recipe import make_recipe
-from draem.training.warm import WARM_START
+from draem.training.warm_start import WARM_START
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -175,7 +175,7 @@ def test_activation_checkpointing_leaves_the_weights_as_they_are(
         sections += 1
         return checkpoint(*arguments, **options)
 
-    monkeypatch.setattr("draem.networks.recomputing.checkpoint", counted)
+    monkeypatch.setattr("draem.networks.checkpointing.checkpoint", counted)
     recipe = make_recipe(
         file=tiny_recipe, overrides={"training": {"activation_checkpointing": True}}
     )
@@ -386,7 +386,7 @@ def test_a_region_of_interest_limits_training_scores_and_threshold(
     assert not inside[:, 32:].any()
     # The threshold is just above the highest score of the one held-out image.
     paths = sorted((category / "train" / "good").iterdir())
-    (held_out,), _ = split_held_out(len(paths), 0.1, 0)
+    (held_out,), _ = train_held_out_split(len(paths), 0.1, 0)
     found = inspector.inspect(decode_image(paths[held_out]))
     assert card.calibration is not None
     assert found.anomaly_score == pytest.approx(card.calibration.threshold, rel=1e-3)

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from draem.embedded import EXPORTED, HashMismatchError, read_embedded, write_embedded
 from draem.errors import ModelFileError
-from draem.modelfile import read_card
+from draem.model_file import read_card
 
 TEXTS = ["{}", '{"a": "ä <&> \\" \'"}', "long " * 10_000]
 

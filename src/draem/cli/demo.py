@@ -23,7 +23,7 @@ def command(
 ) -> None:
     """Render a small product, train on its good parts, and report the defects found."""
     import draem
-    from draem.datasets.product import render_product
+    from draem.demo.product_dataset import render_product
     from draem.errors import RunExistsError, TrainingInterrupted
     from draem.files import make_folder
     from draem.networks.devices import resolve_device

@@ -24,7 +24,7 @@ def command(
     ] = None,
 ) -> None:
     """Measure a model on labelled test images and write a report."""
-    from draem.evaluation.evaluate import evaluate
+    from draem.evaluation.evaluator import evaluate
     from draem.files import make_folder
     from draem.inspection.loading import load
 

@@ -15,10 +15,10 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a model file says of itself."""
-    from draem.imaging.interest import decode_interest
+    from draem.imaging.roi import decode_roi
     from draem.inspection.calibration import guarantees, remarks
     from draem.inspection.loading import check_kind, model_path
-    from draem.modelfile import read_verified_card
+    from draem.model_file import read_verified_card
 
     path = model_path(model)
     check_kind(path)
@@ -42,7 +42,7 @@ def command(
         "fingerprint": card.fingerprint,
     }
     if card.region_of_interest:
-        share = decode_interest(card.region_of_interest).mean()
+        share = decode_roi(card.region_of_interest).mean()
         facts["region of interest"] = f"{100 * share:.3g}% of the image"
     if card.training_set:
         facts["trained on"] = (

@@ -12,7 +12,7 @@ from draem.errors import counted
 
 if TYPE_CHECKING:
     from draem.inspection.folder import Summary
-    from draem.modelcard import Calibration
+    from draem.model_card import Calibration
 
 EXIT_SOME_FAILED = 1
 _NOT_TRAINED_ON_TILES = (
@@ -56,14 +56,14 @@ def command(
     """Score images and mark their defects."""
     from draem.datasets.earlier import without_results
     from draem.datasets.layout import gather_images
-    from draem.imaging.interest import check_mask_file
+    from draem.imaging.roi import check_roi_file
     from draem.inspection.folder import inspect_files
     from draem.inspection.loading import load
 
     console = stderr_console()
     paths = without_results(gather_images(images))
     if roi is not None:
-        check_mask_file(roi, paths)
+        check_roi_file(roi, paths)
     inspector = load(
         model, device=device, threads=threads, min_area=min_area, region_of_interest=roi
     )

@@ -53,8 +53,8 @@ def command(
     from draem.datasets.layout import read_normal_images
     from draem.files import make_folder
     from draem.imaging.encode import write_png
-    from draem.simulation.sheet import simulation_sheet
-    from draem.training.images import read_interest, without_auto
+    from draem.simulation.preview_sheet import simulation_sheet
+    from draem.training.images import read_roi, without_auto
     from draem.training.recipe import asked_input, fixed_image_size, simulation_profile
 
     made = draem.make_recipe(
@@ -75,7 +75,7 @@ def command(
         image_size=fixed_image_size(made),
         tile_overlap=made.network.overlap,
         seed=seed,
-        region_of_interest=read_interest(made, read_normal_images(data)),
+        region_of_interest=read_roi(made, read_normal_images(data)),
     )
     title = f"Simulated anomalies: {made.preset}, {made.simulation.profile}, seed {seed}"
     make_folder(out.parent)

@@ -16,16 +16,16 @@ from draem.datasets.decoded import (
     fingerprint_files,
     plan_grids,
 )
-from draem.datasets.held_out import split_held_out
 from draem.datasets.layout import gather_good_images
+from draem.datasets.split import train_held_out_split
 from draem.errors import DatasetError, ImageError, InputError, counted
 from draem.files import check_writable
 from draem.imaging.decode import decode_image
 from draem.inspection.calibration import calibrate, check_rates, check_supported, pixel_level
 from draem.inspection.inspector import Inspector
 from draem.inspection.loading import load, model_path
-from draem.modelcard import Calibration, ModelCard
-from draem.modelfile import write_card
+from draem.model_card import Calibration, ModelCard
+from draem.model_file import write_card
 
 _NAMED = 3
 
@@ -194,7 +194,7 @@ def _refuse_training_images(
     if card.training_set is None or not isinstance(options, dict):
         return
     share, seed = options.get("held_out_share", 0), options.get("seed", 0)
-    _, kept = split_held_out(len(paths), share, seed)
+    _, kept = train_held_out_split(len(paths), share, seed)
     # Only a set of the same size is worth decoding.
     if len(kept) != card.training_set.images:
         return

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.errors import InputError, counted
-from draem.modelcard import Calibration
+from draem.model_card import Calibration
 
 Decision = Literal["pass", "review", "reject"]
 

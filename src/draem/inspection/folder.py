@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from draem.datasets.earlier import PICTURES, RESULTS
 from draem.errors import ImageError, OutputError
 from draem.files import make_folder
-from draem.imaging.colors import outline, overlay
+from draem.imaging.annotate import annotate_regions, draw_plate
+from draem.imaging.colormap import outline, overlay
 from draem.imaging.decode import decode_image
 from draem.imaging.encode import map_to_uint16, write_png
-from draem.imaging.marks import draw_plate, mark_regions
-from draem.inspection.ahead import ahead
 from draem.inspection.coco import coco_file
 from draem.inspection.inspector import Inspection, Inspector
-from draem.inspection.interest import interest_at
-from draem.inspection.naming import picture_names
+from draem.inspection.interest import roi_at
+from draem.inspection.output_paths import picture_names
+from draem.inspection.prefetch import prefetch
 from draem.inspection.regions import Region
 
 _WAITING = 1
@@ -150,7 +150,7 @@ def _inspected(inspector: Inspector, paths: Sequence[Path]) -> Iterator[_Read]:
         return _Read(path, name, image, inspector.prepare(image))
 
     named = zip(paths, picture_names(paths), strict=True)
-    for each in ahead((read(path, name) for path, name in named), _WAITING):
+    for each in prefetch((read(path, name) for path, name in named), _WAITING):
         if not isinstance(each.image, ImageError) and each.prepared is not None:
             each.found = inspector.inspect_prepared(each.image, each.prepared)
         yield each
@@ -238,10 +238,10 @@ def draw_overlay(
     """
     picture = overlay(image, found.anomaly_map, found.threshold)
     if inside is not None:
-        lined = outline(picture, interest_at(inside, image.shape[:2]), _REGION_COLOR)
+        lined = outline(picture, roi_at(inside, image.shape[:2]), _REGION_COLOR)
         picture = cv2.addWeighted(lined, _FAINT, picture, 1 - _FAINT, 0).astype(np.uint8)
     boxes = [region.box for region in found.regions]
-    picture = mark_regions(picture, boxes, [region.contour for region in found.regions])
+    picture = annotate_regions(picture, boxes, [region.contour for region in found.regions])
     draw_plate(picture, _plate_text(found), boxes)
     return picture
 

@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.errors import InputError, ModelFileError
-from draem.imaging.interest import Interest, decode_interest, fit_interest
 from draem.imaging.resize import resize_image, resize_map
+from draem.imaging.roi import RoiLike, decode_roi, fit_roi
 from draem.imaging.tiles import plan_tiles
-from draem.inspection.ahead import ahead
 from draem.inspection.calibration import Decision, decide
-from draem.inspection.interest import interest_at, limit_map, limit_output
+from draem.inspection.interest import limit_map, limit_output, roi_at
+from draem.inspection.prefetch import prefetch
 from draem.inspection.regions import Region, find_regions
 from draem.inspection.runtime import Runtime, RuntimeOutput
 from draem.inspection.scoring import anomaly_score, smoothing_size
 from draem.inspection.tiling import run_tiles, tiled_regions
-from draem.modelcard import ModelCard, Tiling
+from draem.model_card import ModelCard, Tiling
 
 _WHOLE_IMAGE = 1024, 1024
 """At this size a region of interest is kept where the network's input is a tile of the image."""
@@ -86,7 +86,7 @@ class Inspector:
         runtime: Runtime,
         *,
         min_area: int = 0,
-        region_of_interest: Interest | None = None,
+        region_of_interest: RoiLike | None = None,
     ) -> None:
         if min_area < 0:
             raise InputError(
@@ -96,7 +96,7 @@ class Inspector:
             )
         self.card = card
         self.min_area = min_area
-        self.region_of_interest = _interest(card, region_of_interest)
+        self.region_of_interest = _roi(card, region_of_interest)
         self._asked_region = region_of_interest
         self._runtime = runtime
 
@@ -226,9 +226,7 @@ class Inspector:
             self.card.image_size,
             self.card.tiling.overlap,
             self._filter_side,
-            None
-            if self.region_of_interest is None
-            else interest_at(self.region_of_interest, whole),
+            None if self.region_of_interest is None else roi_at(self.region_of_interest, whole),
         )
 
     @property
@@ -268,7 +266,7 @@ class Inspector:
         return self.inspect_prepared(images, self.prepare(images))
 
     def _inspect_each(self, images: Iterator[NDArray[np.uint8]]) -> Iterator[Inspection]:
-        for image, prepared in ahead((image, self.prepare(image)) for image in images):
+        for image, prepared in prefetch((image, self.prepare(image)) for image in images):
             yield self.inspect_prepared(image, prepared)
 
     def inspect_prepared(self, image: NDArray[np.uint8], prepared: NDArray[np.uint8]) -> Inspection:
@@ -299,7 +297,7 @@ class Inspector:
         whole_map = resize_map(anomaly_map, size)
         if self.region_of_interest is not None and self.card.tiling is None:
             # Resizing spreads the outermost pixels beyond the border.
-            whole_map = limit_map(whole_map, interest_at(self.region_of_interest, size))
+            whole_map = limit_map(whole_map, roi_at(self.region_of_interest, size))
         return Inspection(
             anomaly_score=score,
             threshold=threshold,
@@ -311,20 +309,20 @@ class Inspector:
         )
 
 
-def _interest(card: ModelCard, asked: Interest | None) -> NDArray[np.bool_] | None:
+def _roi(card: ModelCard, asked: RoiLike | None) -> NDArray[np.bool_] | None:
     """What lies in the model's region of interest and in the one asked for; None for everything."""
     inside = np.ones(card.image_size if card.tiling is None else _WHOLE_IMAGE, bool)
     if card.region_of_interest is not None:
-        own = decode_interest(card.region_of_interest)
+        own = decode_roi(card.region_of_interest)
         if own.shape != card.image_size:
             raise ModelFileError(
                 "the model's region of interest has another size than its images",
                 expected=str(card.image_size),
                 found=str(own.shape),
             )
-        inside &= fit_interest(own, inside.shape)
+        inside &= fit_roi(own, inside.shape)
     if asked is not None:
-        inside &= fit_interest(asked, inside.shape)
+        inside &= fit_roi(asked, inside.shape)
     if not inside.any():
         raise InputError(
             "the region of interest lies outside the model's own: there is nothing to inspect",

@@ -34,7 +34,7 @@ def limit_map(maps: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[n
     return np.where(inside, maps, np.float32(0))
 
 
-def interest_at(inside: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+def roi_at(inside: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
     """The region of interest in an image of another size.
 
     Args:

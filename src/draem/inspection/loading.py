@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from draem.errors import InputError, MissingDependencyError, ModelFileError
-from draem.imaging.interest import Interest
+from draem.imaging.roi import RoiLike
 from draem.inspection.inspector import Inspector
-from draem.modelfile import check_exists
+from draem.model_file import check_exists
 
 
 class _Home(NamedTuple):
@@ -35,7 +35,7 @@ def load(
     device: str = "auto",
     threads: int | None = None,
     min_area: int = 0,
-    region_of_interest: Interest | None = None,
+    region_of_interest: RoiLike | None = None,
 ) -> Inspector:
     """Load a trained model; the file's suffix picks the runtime.
 

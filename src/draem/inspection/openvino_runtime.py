@@ -15,8 +15,8 @@ from draem.inspection.runtime import (
     damaged,
     named_output,
 )
-from draem.modelcard import ModelCard
-from draem.modelfile import read_card
+from draem.model_card import ModelCard
+from draem.model_file import read_card
 
 
 class OpenVinoRuntime:

@@ -14,8 +14,8 @@ from draem.errors import ModelFileError
 from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.scoring import SMOOTHING_AT_256
 from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
-from draem.modelcard import ModelCard
-from draem.modelfile import read_model
+from draem.model_card import ModelCard
+from draem.model_file import read_model
 from draem.networks.devices import explained_memory, full_precision, resolve_device
 from draem.networks.model import Draem, check_image_size
 

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from draem.networks.recomputing import Sectioned
+from draem.networks.checkpointing import CheckpointedModule
 
 
 def conv_unit(
@@ -54,7 +54,7 @@ class Upward(nn.Module):
         return unit
 
 
-class Descent(Sectioned):
+class Descent(CheckpointedModule):
     """Runs stages with 2x2 max pooling between them."""
 
     def descend(self, stages: Iterable[nn.Module], features: Tensor) -> list[Tensor]:

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from draem.networks.blocks import Descent, conv_stage, conv_unit
-from draem.networks.recomputing import Sectioned
+from draem.networks.checkpointing import CheckpointedModule
 
 
-class CompactReconstructive(Sectioned):
+class CompactReconstructive(CheckpointedModule):
     """Encoder-decoder without skip connections, from blocks of 4x4 pixels to a stride of 16.
 
     Args:

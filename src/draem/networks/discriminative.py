@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from draem.networks.blocks import Encoder, Upward, conv_stage
-from draem.networks.recomputing import Sectioned
+from draem.networks.checkpointing import CheckpointedModule
 
 
-class DiscriminativeSubNetwork(Sectioned):
+class DiscriminativeSubNetwork(CheckpointedModule):
     """A U-Net over the reconstruction and the image, with two output classes.
 
     Args:

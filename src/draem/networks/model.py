@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from draem.errors import ImageSizeError
 from draem.networks.blocks import initialise
+from draem.networks.checkpointing import CheckpointedModule
 from draem.networks.compact import (
     CompactDiscriminative,
     CompactReconstructive,
     initialise_compact,
 )
 from draem.networks.discriminative import DiscriminativeSubNetwork
-from draem.networks.recomputing import Sectioned
 from draem.networks.reconstructive import ReconstructiveSubNetwork
 
 Shape = Literal["published", "compact"]
@@ -100,10 +100,10 @@ class Draem(nn.Module):
         logits = logits[..., :height, :width]
         return functional.interpolate(logits, size=like.shape[-2:], mode="bilinear")
 
-    def recompute_activations(self, recompute: bool = True) -> None:
-        """Train with less memory and more time: see `Sectioned`."""
+    def checkpoint_activations(self, recompute: bool = True) -> None:
+        """Train with less memory and more time: see `CheckpointedModule`."""
         for part in self.modules():
-            if isinstance(part, Sectioned):
+            if isinstance(part, CheckpointedModule):
                 part.recompute = recompute
 
 

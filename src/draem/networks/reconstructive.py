@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from draem.networks.blocks import Encoder, Upward, conv_stage
-from draem.networks.recomputing import Sectioned
+from draem.networks.checkpointing import CheckpointedModule
 
 
-class ReconstructiveSubNetwork(Sectioned):
+class ReconstructiveSubNetwork(CheckpointedModule):
     """Encoder-decoder without skip connections, so that anomalies do not pass through.
 
     Args:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from draem._version import __version__
 from draem.errors import ModelFileError, OutputError
-from draem.modelcard import ModelCard
-from draem.modelfile import read_checkpoint, write_model
+from draem.model_card import ModelCard
+from draem.model_file import read_checkpoint, write_model
 from draem.networks.model import Draem, check_image_size
 
 _STAGE = re.compile(r"encoder(?:_segment)?\.block(\d)\.(\d)\.(.+)")

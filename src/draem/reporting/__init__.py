@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from draem.reporting.metrics import metrics_document, write_metrics
+from draem.reporting.metrics_json import metrics_document, write_metrics
 from draem.reporting.report import write_report
 
 __all__ = ["metrics_document", "write_metrics", "write_report"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.evaluation.result import Evaluation, Example
-from draem.imaging.colors import heat, outline, overlay
+from draem.imaging.colormap import heat, outline, overlay
 from draem.imaging.encode import to_data_uri
 from draem.imaging.resize import resize_image
 from draem.inspection.calibration import Decision

@@ -11,11 +11,11 @@ from pathlib import Path
 from draem._version import __version__
 from draem.evaluation.result import Evaluation, ScoredImage
 from draem.files import make_folder, write_text
-from draem.reporting.curves import curve_charts
+from draem.reporting.curve_plots import curve_charts
 from draem.reporting.gallery import colour_bars, galleries
-from draem.reporting.histogram import score_histogram
-from draem.reporting.metrics import json_ready
+from draem.reporting.metrics_json import json_ready
 from draem.reporting.outcome import Outcome, outcome_at, wilson_interval
+from draem.reporting.score_histogram import score_histogram
 from draem.reporting.wording import (
     HEADLINE,
     MASK_RULES,

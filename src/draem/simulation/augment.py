@@ -18,8 +18,8 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from draem.simulation import colors, tables
-from draem.simulation.draws import Rows, in_parts, on_device, pick, put, rows_of
+from draem.simulation import enhance, lut
+from draem.simulation.batch_indexing import Rows, in_parts, on_device, pick, put, rows_of
 from draem.simulation.geometry import rotate
 
 Draw = Callable[[int, torch.Generator], Tensor]
@@ -75,41 +75,39 @@ def _nothing(batch: int, generator: torch.Generator) -> Tensor:  # noqa: ARG001
 
 
 PAPER_OPERATIONS: tuple[Operation, ...] = (
-    Operation("posterize", _whole(2, 6), lambda p: tables.posterize(p[:, 0])),
-    Operation("sharpness", _uniform((0, 4)), pixels=lambda x, p: colors.sharpness(x, p[:, 0])),
-    Operation("solarize", _uniform((32, 256)), lambda p: tables.solarize(p[:, 0])),
-    Operation("equalize", _nothing, fitted=lambda _, c: tables.equalize(c)),
+    Operation("posterize", _whole(2, 6), lambda p: lut.posterize(p[:, 0])),
+    Operation("sharpness", _uniform((0, 4)), pixels=lambda x, p: enhance.sharpness(x, p[:, 0])),
+    Operation("solarize", _uniform((32, 256)), lambda p: lut.solarize(p[:, 0])),
+    Operation("equalize", _nothing, fitted=lambda _, c: lut.equalize(c)),
     Operation(
         "brightness",
         _uniform((0.5, 1.5)),
-        lambda p: tables.scale_and_shift(p[:, 0], torch.zeros_like(p[:, 0])),
+        lambda p: lut.scale_and_shift(p[:, 0], torch.zeros_like(p[:, 0])),
     ),
-    Operation("color", _uniform((0, 3)), pixels=lambda x, p: colors.color(x, p[:, 0])),
+    Operation("color", _uniform((0, 3)), pixels=lambda x, p: enhance.color(x, p[:, 0])),
     Operation(
-        "autocontrast", _nothing, fitted=lambda _, c: tables.autocontrast(c, c.new_zeros(len(c)))
+        "autocontrast", _nothing, fitted=lambda _, c: lut.autocontrast(c, c.new_zeros(len(c)))
     ),
 )
 
 UPSTREAM_OPERATIONS: tuple[Operation, ...] = (
-    Operation("gamma", _uniform((0.5, 2), (0.5, 2), (0.5, 2)), lambda p: tables.gamma(p)),
+    Operation("gamma", _uniform((0.5, 2), (0.5, 2), (0.5, 2)), lambda p: lut.gamma(p)),
     Operation(
         "brightness",
         _uniform((0.8, 1.2), (-30, 30)),
-        lambda p: tables.scale_and_shift(p[:, 0], p[:, 1]),
+        lambda p: lut.scale_and_shift(p[:, 0], p[:, 1]),
     ),
-    Operation("sharpness", _uniform((0, 2)), pixels=lambda x, p: colors.sharpness(x, p[:, 0])),
+    Operation("sharpness", _uniform((0, 2)), pixels=lambda x, p: enhance.sharpness(x, p[:, 0])),
     Operation(
         "hue_saturation",
         _uniform((-50 / 255, 50 / 255), (-50 / 255, 50 / 255)),
-        pixels=lambda x, p: colors.hue_and_saturation(x, p[:, 0], p[:, 1]),
+        pixels=lambda x, p: enhance.hue_and_saturation(x, p[:, 0], p[:, 1]),
     ),
-    Operation("solarize", _half_solarize, lambda p: tables.solarize(p[:, 0])),
-    Operation("posterize", _whole(1, 8), lambda p: tables.posterize(p[:, 0])),
-    Operation("invert", _nothing, lambda p: tables.invert(len(p), p.device)),
-    Operation(
-        "autocontrast", _uniform((0, 20)), fitted=lambda p, c: tables.autocontrast(c, p[:, 0])
-    ),
-    Operation("equalize", _nothing, fitted=lambda _, c: tables.equalize(c)),
+    Operation("solarize", _half_solarize, lambda p: lut.solarize(p[:, 0])),
+    Operation("posterize", _whole(1, 8), lambda p: lut.posterize(p[:, 0])),
+    Operation("invert", _nothing, lambda p: lut.invert(len(p), p.device)),
+    Operation("autocontrast", _uniform((0, 20)), fitted=lambda p, c: lut.autocontrast(c, p[:, 0])),
+    Operation("equalize", _nothing, fitted=lambda _, c: lut.equalize(c)),
     Operation("rotate", _uniform((-45, 45)), pixels=lambda x, p: rotate(x, p[:, 0], "black")),
 )
 
@@ -161,7 +159,7 @@ def augment(images: Tensor, operations: Sequence[Operation], plan: AugmentationP
     Returns:
         (batch, 3, height, width) uint8; `images` is left as it was.
     """
-    return tables.apply(*all_but_look_up(images, operations, plan))
+    return lut.apply(*all_but_look_up(images, operations, plan))
 
 
 def all_but_look_up(
@@ -174,7 +172,7 @@ def all_but_look_up(
         still be looked up.
     """
     images = images.clone()
-    pending = tables.identity(len(images), images.device).clone()
+    pending = lut.identity(len(images), images.device).clone()
     waiting: set[int] = set()  # rows whose table is not the identity
     for place, chosen in enumerate(zip(*plan.choices.tolist(), strict=True)):
         for index in sorted(set(chosen)):
@@ -192,7 +190,7 @@ def all_but_look_up(
                 before = None if behind else pending[at]
                 changed = _by_parts(operation.pixels, pick(images, at), before, parameters)
                 put(images, at, changed)
-                pending[at] = tables.identity(len(rows), images.device)
+                pending[at] = lut.identity(len(rows), images.device)
                 waiting.difference_update(rows)
     return images, pending
 
@@ -205,7 +203,7 @@ def _by_parts(
 ) -> Tensor:
     changed = []
     for part in in_parts(len(images), images.shape[2:].numel(), images.device):
-        seen = images[part] if pending is None else tables.apply(images[part], pending[part])
+        seen = images[part] if pending is None else lut.apply(images[part], pending[part])
         changed.append(change(seen, parameters[part]))
     return changed[0] if len(changed) == 1 else torch.cat(changed)
 
@@ -217,6 +215,6 @@ def _table(
     if operation.table is not None:
         return operation.table(parameters)
     assert operation.fitted is not None
-    counts = tables.value_counts(pick(images, rows))
-    seen = counts if pending is None else tables.through(counts, pending)
+    counts = lut.value_counts(pick(images, rows))
+    seen = counts if pending is None else lut.through(counts, pending)
     return operation.fitted(parameters, seen)

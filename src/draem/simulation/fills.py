@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from draem.simulation import tables
+from draem.simulation import lut
 from draem.simulation.augment import (
     UPSTREAM_OPERATIONS,
     AugmentationPlan,
@@ -24,8 +24,8 @@ from draem.simulation.augment import (
     augment,
     draw_plan,
 )
-from draem.simulation.colors import color
-from draem.simulation.draws import Rows, on_device, pick, put, rows_of, take
+from draem.simulation.batch_indexing import Rows, on_device, pick, put, rows_of, take
+from draem.simulation.enhance import color
 from draem.simulation.filters import box_blur
 from draem.simulation.geometry import whole_levels
 from draem.simulation.pictures import Pictures
@@ -193,7 +193,7 @@ def _augmented(
     rows = grey.nonzero()[:, 0].tolist()
     if not rows:
         images, table = all_but_look_up(images, operations, plan)
-        return tables.look_up(images, table / 255)
+        return lut.look_up(images, table / 255)
     images = augment(images, operations, plan)
     place = on_device(rows_of(rows, len(images)), images.device)
     colorless = torch.zeros(len(rows), device=images.device)

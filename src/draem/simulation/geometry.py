@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from draem.simulation.draws import in_parts
+from draem.simulation.batch_indexing import in_parts
 from draem.simulation.perlin import turned_axes
 
 Fill = Literal["black", "mirror"]

@@ -9,7 +9,7 @@ from draem.errors import InputError
 from draem.simulation.pictures import Pictures, chunks
 
 
-def checked_interest(region: Tensor | None, images: Tensor | Pictures) -> Tensor | None:
+def checked_roi(region: Tensor | None, images: Tensor | Pictures) -> Tensor | None:
     """The region on the images' device; None where it is the whole image.
 
     Args:
@@ -30,7 +30,7 @@ def checked_interest(region: Tensor | None, images: Tensor | Pictures) -> Tensor
     return None if region.all() else region.to(images.device)
 
 
-def within_interest(
+def within_roi(
     foreground: Tensor | Pictures | None, region: Tensor | None, count: int
 ) -> Tensor | Pictures | None:
     """Where anomalies should mostly lie: on the part, in the region of interest.

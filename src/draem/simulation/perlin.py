@@ -13,7 +13,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from draem.simulation.draws import in_parts
+from draem.simulation.batch_indexing import in_parts
 
 
 def pixel_grid(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from draem.simulation.draws import move, on_device, put, rows_of, take
+from draem.simulation.batch_indexing import move, on_device, put, rows_of, take
 from draem.simulation.perlin import perlin_noise
 
 SHAPES = ("field", "blob", "line")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from draem.errors import InputError
-from draem.simulation import tables
+from draem.simulation import lut
 from draem.simulation.augment import (
     PAPER_OPERATIONS,
     UPSTREAM_OPERATIONS,
@@ -26,11 +26,11 @@ from draem.simulation.augment import (
     all_but_look_up,
     draw_plan,
 )
-from draem.simulation.colors import color
-from draem.simulation.draws import in_parts, on_device, pick, put, rows_of, take
+from draem.simulation.batch_indexing import in_parts, on_device, pick, put, rows_of, take
+from draem.simulation.enhance import color
 from draem.simulation.geometry import rotated_parts
-from draem.simulation.greyness import is_grey
-from draem.simulation.interest import checked_interest
+from draem.simulation.grayscale import is_grayscale
+from draem.simulation.interest import checked_roi
 from draem.simulation.perlin import perlin_field
 from draem.simulation.pictures import Pictures, taken, to_device
 from draem.simulation.profile import SimulationProfile
@@ -128,12 +128,12 @@ class Simulator:
         self.textures = textures
         self.profile = profile
         self.seed = seed
-        self.region_of_interest = checked_interest(region_of_interest, normal_images)
+        self.region_of_interest = checked_roi(region_of_interest, normal_images)
         self._prepare()
 
     def _prepare(self) -> None:
         """Learn from the normal images what the profile needs to know of them."""
-        self._grey = self.profile.grey_sources and is_grey(self.normal_images)
+        self._grey = self.profile.grey_sources and is_grayscale(self.normal_images)
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -236,9 +236,9 @@ class Simulator:
         images, table = all_but_look_up(textures, self.operations, draws.plan)
         if self._grey:
             factor = torch.zeros(len(images), device=images.device)
-            return lambda part: color(tables.apply(images[part], table[part]), factor[part]) / 255
+            return lambda part: color(lut.apply(images[part], table[part]), factor[part]) / 255
         table = table / 255
-        return lambda part: tables.look_up(images[part], table[part])
+        return lambda part: lut.look_up(images[part], table[part])
 
     def _masks(self, draws: _Draws) -> Tensor:
         device = self.normal_images.device

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from draem.simulation.draws import on_device, pick, put, rows_of, take
+from draem.simulation.batch_indexing import on_device, pick, put, rows_of, take
 from draem.simulation.fills import Fills, draw_fills, fill, made_of
 from draem.simulation.filters import box_blur, dilate
 from draem.simulation.foreground import COARSE, find_foreground, place_weights
-from draem.simulation.greyness import are_grey
-from draem.simulation.interest import within_interest
+from draem.simulation.grayscale import are_grayscale
+from draem.simulation.interest import within_roi
 from draem.simulation.pictures import Pictures
 from draem.simulation.profile import SimulationProfile
 from draem.simulation.shapes import Shapes, draw_shapes, shape_weights
@@ -79,9 +79,9 @@ class VariedSimulator(Simulator):
         self.size = min(crop, height), min(crop, width)
         count = len(normal_images)
         part = find_foreground(normal_images) if profile.on_part else None
-        self.foreground = within_interest(part, self.region_of_interest, count)
+        self.foreground = within_roi(part, self.region_of_interest, count)
         self._grey_images = (
-            are_grey(normal_images)
+            are_grayscale(normal_images)
             if profile.grey_sources
             else torch.zeros(count, dtype=torch.bool)
         )

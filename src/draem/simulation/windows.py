@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from draem.simulation.draws import put, take
+from draem.simulation.batch_indexing import put, take
 from draem.simulation.pictures import Pictures
 
 _COARSE = 2

@@ -19,20 +19,19 @@ from draem._version import __version__
 from draem.datasets.cache import Cache, CacheMode
 from draem.errors import RecipeError, TrainingInterrupted
 from draem.imaging.encode import write_png
-from draem.imaging.interest import encode_interest
+from draem.imaging.roi import encode_roi
 from draem.inspection.calibration import calibrate
 from draem.inspection.interest import limit_output
 from draem.inspection.torch_runtime import TorchRuntime
-from draem.modelcard import Calibration, ModelCard, Tiling, TrainingSet
-from draem.modelfile import write_model
+from draem.model_card import Calibration, ModelCard, Tiling, TrainingSet
+from draem.model_file import write_model
 from draem.networks.devices import explained_memory, resolve_device
 from draem.networks.model import build_draem, check_image_size
 from draem.progress import file_progress
 from draem.simulation.pictures import to_device
-from draem.simulation.sheet import simulation_sheet
+from draem.simulation.preview_sheet import simulation_sheet
 from draem.simulation.simulator import Simulator
 from draem.simulation.varied import make_simulator
-from draem.training.average import MovingAverage
 from draem.training.checks import (
     check_devices,
     check_out,
@@ -41,24 +40,25 @@ from draem.training.checks import (
     precision_of,
     trained_size,
 )
+from draem.training.ema import WeightEma
 from draem.training.images import RunImages, read_run_images, without_auto
 from draem.training.keeping import Checkpoints, Records, Stopper
-from draem.training.length import make_clock
 from draem.training.losses import LossWeights
 from draem.training.module import DraemModule, SimulatedBatches
-from draem.training.progress import TrainingProgress
+from draem.training.progress_bar import TrainingProgress
 from draem.training.recipe import (
     fixed_image_size,
     fixed_scales,
     make_recipe,
     simulation_profile,
 )
-from draem.training.run import RunFolder, resume_run, start_run
+from draem.training.run_folder import RunFolder, resume_run, start_run
+from draem.training.schedule import make_clock
 from draem.training.sections import Recipe
 from draem.training.surroundings import explained, quiet_lightning, stop_gently
 from draem.training.tiled import tiled_scores
 from draem.training.validation import Validation
-from draem.training.warm import check_warm_start, load_warm_start
+from draem.training.warm_start import check_warm_start, load_warm_start
 
 _NEEDS_LESS_MEMORY = (
     "Choose a smaller batch size, image size or preset, or give --activation-checkpointing"
@@ -192,7 +192,7 @@ class _Training:
         )
         if options.init == "warm":
             load_warm_start(network)
-        network.recompute_activations(options.activation_checkpointing)
+        network.checkpoint_activations(options.activation_checkpointing)
         self._module = DraemModule(
             network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
             self._clock,
@@ -203,9 +203,9 @@ class _Training:
             loss_weights=self._weights,
             pictures=images.full_fingerprint,
         )
-        self._average = MovingAverage(network, options.average_decay)
+        self._average = WeightEma(network, options.average_decay)
         self._profile = simulation_profile(recipe)
-        self._interest = images.region_of_interest
+        self._roi = images.region_of_interest
 
     def finish(self) -> TrainingResult:
         trainer = self._trainer()
@@ -215,7 +215,7 @@ class _Training:
             self._images.textures.to(place),
             self._profile,
             self._recipe.training.seed,
-            None if self._interest is None else torch.from_numpy(self._interest),
+            None if self._roi is None else torch.from_numpy(self._roi),
         )
         if trainer.is_global_zero:
             sheet = simulation_sheet(
@@ -317,7 +317,7 @@ class _Training:
             image_size=fixed_image_size(self._recipe),
             interpolation=network.interpolation,
             smoothing=network.smoothing,
-            region_of_interest=None if self._interest is None else encode_interest(self._interest),
+            region_of_interest=None if self._roi is None else encode_roi(self._roi),
             tiling=None if network.tile is None else Tiling(overlap=network.overlap or 0),
             recipe=self._recipe.model_dump(mode="json", exclude_none=True),
             calibration=self._calibration(),
@@ -343,7 +343,7 @@ class _Training:
             scores = tiled_scores(runtime, self._images, self._recipe, self._console)
         else:
             outputs = (
-                limit_output(runtime.run(held_out[start : start + 8]), self._interest, smoothing)
+                limit_output(runtime.run(held_out[start : start + 8]), self._roi, smoothing)
                 for start in range(0, len(held_out), 8)
             )
             scores = [float(score) for output in outputs for score in output.anomaly_scores]

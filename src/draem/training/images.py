@@ -15,13 +15,13 @@ from torch import Tensor
 
 from draem.datasets.cache import Cache, Pixels, Progress, cached_images, kept_fingerprint
 from draem.datasets.decoded import decode_images, decode_tiles, fingerprint, plan_grids
-from draem.datasets.held_out import split_held_out
 from draem.datasets.layout import read_normal_images
 from draem.datasets.rows import ImageRows
+from draem.datasets.split import train_held_out_split
 from draem.errors import ImageError
 from draem.imaging.decode import read_size
-from draem.imaging.interest import check_mask_file, draw_polygons, fit_interest, some_interest
 from draem.imaging.resize import resize_image
+from draem.imaging.roi import check_roi_file, draw_polygons, fit_roi, nonempty_roi
 from draem.imaging.tiles import TileGrid, cut_tiles, join_tiles
 from draem.networks.model import SIZE_STEP
 from draem.simulation.pictures import Pictures, mapped_pictures
@@ -111,8 +111,8 @@ def read_run_images(
 
     size = fixed_image_size(recipe)
     paths = read_normal_images(data)
-    region = read_interest(recipe, paths)
-    held_out, kept = split_held_out(
+    region = read_roi(recipe, paths)
+    held_out, kept = train_held_out_split(
         len(paths), recipe.training.held_out_share, recipe.training.seed
     )
     # Images are held out, never tiles of them.
@@ -181,7 +181,7 @@ def _split(
     return images[:border], images[border:]
 
 
-def read_interest(recipe: Recipe, images: Iterable[Path]) -> NDArray[np.bool_] | None:
+def read_roi(recipe: Recipe, images: Iterable[Path]) -> NDArray[np.bool_] | None:
     """The recipe's region of interest at the network's size.
 
     Args:
@@ -197,10 +197,10 @@ def read_interest(recipe: Recipe, images: Iterable[Path]) -> NDArray[np.bool_] |
     """
     section, size = recipe.region_of_interest, fixed_image_size(recipe)
     if section.mask is not None:
-        check_mask_file(section.mask, images)
-        inside = fit_interest(section.mask, size)
+        check_roi_file(section.mask, images)
+        inside = fit_roi(section.mask, size)
     elif section.polygons is not None:
-        inside = some_interest(draw_polygons(section.polygons, size))
+        inside = nonempty_roi(draw_polygons(section.polygons, size))
     else:
         return None
     return None if inside.all() else inside

@@ -14,10 +14,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from draem.errors import OutputError, TrainingError
 from draem.files import replacing, write_text
 from draem.imaging.encode import write_png
-from draem.training.average import MovingAverage
-from draem.training.length import RunClock
+from draem.training.ema import WeightEma
 from draem.training.module import DraemModule
-from draem.training.run import RunFolder
+from draem.training.run_folder import RunFolder
+from draem.training.schedule import RunClock
 from draem.training.validation import Validation
 
 COLUMNS = (
@@ -115,7 +115,7 @@ class Records(Callback):
         run: RunFolder,
         clock: RunClock,
         validation: Validation,
-        average: MovingAverage,
+        average: WeightEma,
         report: Callable[[str], None],
     ) -> None:
         self._run = run

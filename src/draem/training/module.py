@@ -12,8 +12,8 @@ from torch import Tensor
 from draem.errors import TrainingError
 from draem.networks.model import Draem
 from draem.simulation.simulator import SimulatedBatch, Simulator
-from draem.training.length import RunClock, learning_rate_factor
 from draem.training.losses import Losses, LossWeights, draem_losses
+from draem.training.schedule import RunClock, learning_rate_factor
 
 
 class DraemModule(LightningModule):

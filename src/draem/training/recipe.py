@@ -16,12 +16,12 @@ from draem.files import write_text
 from draem.simulation.profile import PROFILES, SimulationProfile
 from draem.training.presets import PRESETS
 from draem.training.sections import (
-    InterestSection,
-    NetworkSection,
+    NetworkConfig,
     Recipe,
+    RoiConfig,
     Section,
-    SimulationSection,
-    TrainingSection,
+    SimulationConfig,
+    TrainingConfig,
 )
 
 if sys.version_info >= (3, 11):
@@ -207,10 +207,10 @@ def _read_toml(file: str | Path) -> dict[str, Any]:
 
 
 _SECTIONS: dict[str, type[Section]] = {
-    "network": NetworkSection,
-    "simulation": SimulationSection,
-    "training": TrainingSection,
-    "region_of_interest": InterestSection,
+    "network": NetworkConfig,
+    "simulation": SimulationConfig,
+    "training": TrainingConfig,
+    "region_of_interest": RoiConfig,
 }
 
 

@@ -17,7 +17,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class NetworkSection(Section):
+class NetworkConfig(Section):
     """The networks and their input.
 
     Attributes:
@@ -65,7 +65,7 @@ class NetworkSection(Section):
         return {"overlap": tile // 8, **given, "image_size": (tile, tile)}
 
     @model_validator(mode="after")
-    def _overlap_within_tiles(self) -> NetworkSection:
+    def _overlap_within_tiles(self) -> NetworkConfig:
         if self.overlap is not None and self.tile is None:
             raise ValueError("an overlap needs `tile`, the side of the tiles that overlap")
         if self.overlap is not None and self.tile is not None and 2 * self.overlap > self.tile:
@@ -75,7 +75,7 @@ class NetworkSection(Section):
         return self
 
 
-class SimulationSection(Section):
+class SimulationConfig(Section):
     """The simulated anomalies; what is left out comes from the profile.
 
     Attributes:
@@ -120,7 +120,7 @@ class SimulationSection(Section):
     textures: str | None = None
 
     @model_validator(mode="after")
-    def _of_this_profile(self) -> SimulationSection:
+    def _of_this_profile(self) -> SimulationConfig:
         varied = ("crop", "flips", "coarse_share", "zoom", "shapes", "fills", "layers", "on_part")
         foreign = ("mask_shape",) if self.profile == "varied" else varied
         stated = [key for key in foreign if getattr(self, key) is not None]
@@ -143,7 +143,7 @@ class SimulationSection(Section):
         return weights
 
 
-class TrainingSection(Section):
+class TrainingConfig(Section):
     """The optimisation.
 
     Attributes:
@@ -197,7 +197,7 @@ class TrainingSection(Section):
     checkpoint_seconds: float = Field(60, ge=0)
 
     @model_validator(mode="after")
-    def _one_length(self) -> TrainingSection:
+    def _one_length(self) -> TrainingConfig:
         if sum(length is not None for length in (self.epochs, self.steps, self.minutes)) != 1:
             raise ValueError("give exactly one of epochs, steps and minutes")
         return self
@@ -206,7 +206,7 @@ class TrainingSection(Section):
 _Polygon = Annotated[tuple[tuple[_Share, _Share], ...], Field(min_length=3)]
 
 
-class InterestSection(Section):
+class RoiConfig(Section):
     """The region of interest: the part of the images that is inspected; everything by default.
 
     Attributes:
@@ -218,7 +218,7 @@ class InterestSection(Section):
     polygons: Annotated[tuple[_Polygon, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
-    def _one_kind(self) -> InterestSection:
+    def _one_kind(self) -> RoiConfig:
         if self.mask is not None and self.polygons is not None:
             raise ValueError("give only one of mask and polygons")
         return self
@@ -236,10 +236,10 @@ class Recipe(Section):
     """
 
     preset: Preset
-    network: NetworkSection
-    simulation: SimulationSection
-    training: TrainingSection
-    region_of_interest: InterestSection = InterestSection()
+    network: NetworkConfig
+    simulation: SimulationConfig
+    training: TrainingConfig
+    region_of_interest: RoiConfig = RoiConfig()
 
     @model_validator(mode="after")
     def _tiles_show_everything(self) -> Recipe:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from draem.evaluation.histograms import PixelHistograms
 from draem.evaluation.metrics import image_auroc, pixel_ap, pixel_auroc
-from draem.imaging.colors import overlay
-from draem.imaging.sheet import picture_sheet
+from draem.imaging.colormap import overlay
+from draem.imaging.contact_sheet import contact_sheet
 from draem.inspection.scoring import SMOOTHING_AT_256
 from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
 from draem.networks.model import Draem, DraemOutput
-from draem.simulation.sheet import to_pictures
+from draem.simulation.preview_sheet import to_pictures
 from draem.simulation.simulator import Simulator
 from draem.simulation.varied import without_clean_samples
 from draem.training.losses import LossWeights, draem_losses
@@ -115,7 +115,7 @@ class Validation:
             for row in range(min(6, len(images)))
         ]
         columns = ("simulated", "reconstruction", "marked", "true mask", "good", "marked")
-        return picture_sheet(rows, columns, title=title)
+        return contact_sheet(rows, columns, title=title)
 
 
 def _maps(output: DraemOutput, inside: Tensor | None) -> Tensor:

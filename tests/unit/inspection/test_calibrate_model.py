@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from draem.datasets.decoded import decode_images, fingerprint
-from draem.datasets.held_out import split_held_out
+from draem.datasets.split import train_held_out_split
 from draem.errors import DatasetError, InputError, ModelFileError, OutputError
 from draem.imaging.decode import decode_image
 from draem.inspection.calibrate_model import calibrate_model
 from draem.inspection.calibration import calibrate, pixel_level
 from draem.inspection.loading import load
-from draem.modelcard import ModelCard, TrainingSet
-from draem.modelfile import read_card, read_model
+from draem.model_card import ModelCard, TrainingSet
+from draem.model_file import read_card, read_model
 
 Save = Callable[[Path, np.ndarray], Path]
 
@@ -242,7 +242,7 @@ def trained(
     """A model that says it was trained on the good images, with some held out."""
 
     def write(held_out_share: float) -> Path:
-        _, kept = split_held_out(12, held_out_share, seed=7)
+        _, kept = train_held_out_split(12, held_out_share, seed=7)
         images = decode_images(sorted(good.iterdir()), (64, 64), "area")
         path = tmp_path / "trained.safetensors"
         write_tiny_model(

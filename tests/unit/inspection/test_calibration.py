@@ -22,7 +22,7 @@ from draem.inspection.calibration import (
     remarks,
     smallest_rate,
 )
-from draem.modelcard import Calibration
+from draem.model_card import Calibration
 
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
 

@@ -20,7 +20,7 @@ import draem
 from draem.embedded import read_embedded, write_embedded
 from draem.errors import InputError, MissingDependencyError, ModelFileError
 from draem.inspection.mnn_runtime import silenced
-from draem.modelfile import read_card, write_card
+from draem.model_file import read_card, write_card
 
 with silenced():
     import MNN

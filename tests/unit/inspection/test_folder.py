@@ -18,7 +18,7 @@ from draem.imaging.decode import decode_image
 from draem.inspection.folder import Summary, draw_overlay, inspect_files
 from draem.inspection.inspector import Inspector
 from draem.inspection.loading import load
-from draem.inspection.naming import picture_names
+from draem.inspection.output_paths import picture_names
 
 Save = Callable[[Path, np.ndarray], Path]
 

@@ -15,8 +15,8 @@ from draem.inspection.inspector import Inspection, Inspector
 from draem.inspection.loading import load, model_path
 from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.scoring import anomaly_score
-from draem.modelcard import ModelCard
-from draem.modelfile import read_card
+from draem.model_card import ModelCard
+from draem.model_file import read_card
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from draem.errors import InputError, ModelFileError
-from draem.evaluation.evaluate import evaluate
-from draem.imaging.interest import encode_interest
+from draem.evaluation.evaluator import evaluate
+from draem.imaging.roi import encode_roi
 from draem.inspection.folder import draw_overlay
 from draem.inspection.inspector import Inspector
-from draem.inspection.interest import interest_at, limit_output
+from draem.inspection.interest import limit_output, roi_at
 from draem.inspection.loading import load
 from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.scoring import anomaly_score, smoothing_size
-from draem.modelcard import ModelCard
-from draem.modelfile import read_card, read_model, write_model
+from draem.model_card import ModelCard
+from draem.model_file import read_card, read_model, write_model
 
 Make = Callable[..., Inspector]
 
@@ -38,7 +38,7 @@ def two_marks() -> np.ndarray:
 
 def limited(made: Inspector, own: np.ndarray | None, asked: np.ndarray | None = None) -> Inspector:
     card = made.card.model_copy(
-        update={"region_of_interest": None if own is None else encode_interest(own)}
+        update={"region_of_interest": None if own is None else encode_roi(own)}
     )
     return Inspector(card, made._runtime, region_of_interest=asked)
 
@@ -156,13 +156,13 @@ def test_the_model_file_keeps_it(
     write_tiny_model: Callable[..., ModelCard], tmp_path: Path
 ) -> None:
     path = tmp_path / "model.safetensors"
-    write_tiny_model(path, region_of_interest=encode_interest(half()))
+    write_tiny_model(path, region_of_interest=encode_roi(half()))
     assert (load(path, device="cpu").region_of_interest == half()).all()
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("damaged", "is damaged"), (encode_interest(half(32, 64)), "another size than its images")],
+    [("damaged", "is damaged"), (encode_roi(half(32, 64)), "another size than its images")],
 )
 def test_a_damaged_one_in_the_model_is_explained(
     tiny_model: Path, tmp_path: Path, text: str, message: str
@@ -208,4 +208,4 @@ def test_the_outline_is_drawn_faintly(red_inspector: Make) -> None:
 
 @pytest.mark.parametrize("size", [(64, 64), (640, 320), (20, 30)])
 def test_at_the_size_of_an_image_it_covers_the_same_part(size: tuple[int, int]) -> None:
-    assert (interest_at(half(), size) == half(*size)).all()
+    assert (roi_at(half(), size) == half(*size)).all()

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from draem.errors import InputError
-from draem.imaging.interest import encode_interest
+from draem.imaging.roi import encode_roi
 from draem.inspection import tiling
 from draem.inspection.inspector import Inspector
 from draem.inspection.loading import load
@@ -18,7 +18,7 @@ from draem.inspection.regions import find_regions
 from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.scoring import anomaly_score, mean_filter, smoothing_for
 from draem.inspection.tiling import run_tiles, tiled_regions, tiled_score
-from draem.modelcard import ModelCard
+from draem.model_card import ModelCard
 
 Make = Callable[..., Inspector]
 
@@ -271,7 +271,7 @@ def test_the_models_own_region_of_interest_holds_for_tiles_too(red_inspector: Ma
     whole = red_inspector()
     inside = np.zeros((64, 64), bool)
     inside[:, :32] = True
-    card = whole.card.model_copy(update={"region_of_interest": encode_interest(inside)})
+    card = whole.card.model_copy(update={"region_of_interest": encode_roi(inside)})
     tiled = Inspector(card, Recorder()).with_tiles(64)
     image = np.zeros((200, 160, 3), np.uint8)
     image[50:90, 20:60, 0] = 200

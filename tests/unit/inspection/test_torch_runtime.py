@@ -12,8 +12,8 @@ from torch import nn
 from draem.errors import ImageSizeError, InputError, ModelFileError
 from draem.inspection.torch_runtime import fold_batch_norm, load_torch_runtime
 from draem.inspection.torch_scoring import anomaly_maps
-from draem.modelcard import ModelCard
-from draem.modelfile import write_model
+from draem.model_card import ModelCard
+from draem.model_file import write_model
 from draem.networks.model import Draem, build_draem
 
 

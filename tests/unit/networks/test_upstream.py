@@ -18,7 +18,7 @@ from torch import Tensor
 
 import draem
 from draem.errors import ImageSizeError, ModelFileError
-from draem.modelfile import read_card, read_model
+from draem.model_file import read_card, read_model
 from draem.networks.model import Draem
 from draem.networks.upstream import convert_upstream, import_upstream
 

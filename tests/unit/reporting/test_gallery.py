@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from draem.evaluation.result import Evaluation, Example, ScoredImage
-from draem.imaging.colors import heat, overlay
+from draem.imaging.colormap import heat, overlay
 from draem.reporting.gallery import Picture, colour_bars, galleries
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from draem.simulation import tables
+from draem.simulation import lut
 from draem.simulation.augment import (
     PAPER_OPERATIONS,
     UPSTREAM_OPERATIONS,
@@ -19,7 +19,7 @@ from draem.simulation.augment import (
     augment,
     draw_plan,
 )
-from draem.simulation.draws import take
+from draem.simulation.batch_indexing import take
 
 Pixels = npt.NDArray[np.uint8]
 OPERATIONS = {"paper": PAPER_OPERATIONS, "upstream": UPSTREAM_OPERATIONS}
@@ -47,10 +47,10 @@ def one_at_a_time(
         operation = operations[chosen]
         parameters = plan.parameters[:, place, plan.columns[chosen]]
         if operation.table is not None:
-            image = tables.apply(image, operation.table(parameters))
+            image = lut.apply(image, operation.table(parameters))
         elif operation.fitted is not None:
-            table = operation.fitted(parameters, tables.value_counts(image))
-            image = tables.apply(image, table)
+            table = operation.fitted(parameters, lut.value_counts(image))
+            image = lut.apply(image, table)
         else:
             assert operation.pixels is not None
             image = operation.pixels(image, parameters)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from draem.simulation.augment import UPSTREAM_OPERATIONS, draw_plan
-from draem.simulation.draws import take
+from draem.simulation.batch_indexing import take
 from draem.simulation.fills import FILLS, Fills, draw_fills, fill
 from draem.simulation.windows import Windows, cut
 

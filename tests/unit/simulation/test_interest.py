@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from draem.errors import InputError
-from draem.simulation.interest import checked_interest, within_interest
+from draem.simulation.interest import checked_roi, within_roi
 from draem.simulation.profile import PAPER, UPSTREAM, VARIED, SimulationProfile
 from draem.simulation.simulator import Simulator
 from draem.simulation.varied import make_simulator, without_clean_samples
@@ -150,13 +150,13 @@ def test_the_part_within_the_region() -> None:
     part[1, :, 1:3, 4:6] = 255
     region = torch.zeros(4, 6, dtype=torch.bool)
     region[:, :3] = True
-    found = within_interest(part, region, 2)
+    found = within_roi(part, region, 2)
     assert found is not None
     assert found[0, 0].nonzero().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
     assert torch.equal(found[1, 0] > 0, region)
-    assert within_interest(part, None, 2) is part
-    assert within_interest(None, None, 2) is None
-    everywhere = within_interest(None, region, 3)
+    assert within_roi(part, None, 2) is part
+    assert within_roi(None, None, 2) is None
+    everywhere = within_roi(None, region, 3)
     assert everywhere is not None
     assert everywhere.shape == (3, 1, 4, 6)
     assert torch.equal(everywhere[2, 0], region * 255)
@@ -186,4 +186,4 @@ def test_what_is_no_region_is_refused(region: Tensor) -> None:
     for profile in (PAPER, VARIED):
         with pytest.raises(InputError, match=r"region of interest.*\(64, 96\).*Found"):
             simulator(profile, region)
-    assert checked_interest(None, pictures(1)) is None
+    assert checked_roi(None, pictures(1)) is None

@@ -14,7 +14,7 @@ from torch.nn import functional
 from draem.errors import OutputError
 from draem.simulation import pictures as module
 from draem.simulation.foreground import find_foreground, place_weights
-from draem.simulation.greyness import are_grey, is_grey
+from draem.simulation.grayscale import are_grayscale, is_grayscale
 from draem.simulation.pictures import (
     Pictures,
     all_of,
@@ -175,8 +175,8 @@ def test_grey_pictures_on_the_disk_are_told(grey: bool, tmp_path: Path) -> None:
     images = images[:, :1].expand(-1, 3, -1, -1).contiguous() if grey else images
     images[2] = 7
     mapped = on_disk(images, tmp_path)
-    assert is_grey(mapped) == grey
-    assert are_grey(mapped).tolist() == [grey or row == 2 for row in ROWS]
+    assert is_grayscale(mapped) == grey
+    assert are_grayscale(mapped).tolist() == [grey or row == 2 for row in ROWS]
 
 
 def test_room_is_on_the_disk_for_pictures_on_the_disk(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from draem.simulation.draws import move, take
+from draem.simulation.batch_indexing import move, take
 from draem.simulation.shapes import SHAPES, Shapes, draw_shapes, shape_weights
 
 ONLY = {

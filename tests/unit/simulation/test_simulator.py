@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from draem.errors import InputError
-from draem.simulation.greyness import are_grey, is_grey
+from draem.simulation.grayscale import are_grayscale, is_grayscale
 from draem.simulation.perlin import perlin_field, pixel_grid
 from draem.simulation.profile import PAPER, PROFILES, UPSTREAM, VARIED, SimulationProfile
 from draem.simulation.rectangles import rectangles
@@ -355,13 +355,13 @@ def test_grey_pictures_are_told_one_by_one() -> None:
     grey = pictures(3)[:, :1].expand(-1, 3, -1, -1)
     mixed = torch.cat((grey[:1], pictures(2), grey[1:], plain([0, 255], (32, 48))))
 
-    told = are_grey(mixed)
+    told = are_grayscale(mixed)
 
     assert told.dtype == torch.bool
     assert told.device.type == "cpu"
     assert told.tolist() == [True, False, False, True, True, True, True]
-    assert is_grey(grey)
-    assert not is_grey(mixed)
+    assert is_grayscale(grey)
+    assert not is_grayscale(mixed)
 
 
 @pytest.mark.parametrize("channel", [0, 1, 2])
@@ -372,7 +372,7 @@ def test_less_than_a_level_of_colour_on_average_is_grey(channel: int, sign: int)
     images[1, channel] += sign
     images[2, channel, :1, :2] += 60 * sign
 
-    assert are_grey(images).tolist() == [True, False, False]
+    assert are_grayscale(images).tolist() == [True, False, False]
 
 
 def test_many_pictures_are_told_as_they_are_alone() -> None:
@@ -380,8 +380,8 @@ def test_many_pictures_are_told_as_they_are_alone() -> None:
     images[::7] = images[::7, :1]
 
     expected = [number % 7 == 0 for number in range(150)]
-    assert are_grey(images).tolist() == expected
-    assert [bool(are_grey(image[None])) for image in images] == expected
+    assert are_grayscale(images).tolist() == expected
+    assert [bool(are_grayscale(image[None])) for image in images] == expected
 
 
 def test_rectangles_take_the_place_of_noise() -> None:

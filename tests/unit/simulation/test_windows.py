@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from draem.simulation.draws import take
+from draem.simulation.batch_indexing import take
 from draem.simulation.windows import Windows, cut, locate
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from draem.datasets.held_out import split_held_out
+from draem.datasets.split import train_held_out_split
 from draem.errors import DatasetError, ImageError, InputError, RecipeError
 from draem.imaging.tiles import cut_tiles, plan_tiles
 from draem.training.images import (
     auto_image_size,
-    read_interest,
+    read_roi,
     read_run_images,
     without_auto,
 )
@@ -234,12 +234,12 @@ def test_a_region_of_interest_is_read_at_the_size_of_the_network(
     mask.parent.mkdir()
     Image.fromarray(expected.repeat(3, 0).repeat(3, 1)).save(mask)
     for interest in ({"polygons": SQUARE}, {"mask": str(mask)}):
-        inside = read_interest(recipe_with(folder, **interest), paths)
+        inside = read_roi(recipe_with(folder, **interest), paths)
         assert inside is not None
         assert (inside == expected).all()
     everything = [[(0, 0), (1, 0), (1, 1), (0, 1)]]
-    assert read_interest(recipe_with(folder, polygons=everything), paths) is None
-    assert read_interest(recipe_with(folder), paths) is None
+    assert read_roi(recipe_with(folder, polygons=everything), paths) is None
+    assert read_roi(recipe_with(folder), paths) is None
 
 
 def test_a_region_of_interest_that_cannot_be_used_is_refused(
@@ -250,16 +250,16 @@ def test_a_region_of_interest_that_cannot_be_used_is_refused(
     mask = tmp_path / "elsewhere" / "mask.png"
     mask.parent.mkdir()
     with pytest.raises(ImageError, match=r"mask\.png: does not exist"):
-        read_interest(recipe_with(folder, mask=str(mask)), paths)
+        read_roi(recipe_with(folder, mask=str(mask)), paths)
     Image.new("L", (96, 96), 255).save(mask)
     with pytest.raises(InputError, match=r"mask\.png: .*proportions.*96x64.*Found 96x96"):
-        read_interest(recipe_with(folder, mask=str(mask)), paths)
+        read_roi(recipe_with(folder, mask=str(mask)), paths)
     Image.new("L", (96, 64), 0).save(mask)
     with pytest.raises(InputError, match=r"mask\.png: .*nothing to inspect"):
-        read_interest(recipe_with(folder, mask=str(mask)), paths)
+        read_roi(recipe_with(folder, mask=str(mask)), paths)
     line = [[(0.1, 0.1), (0.9, 0.9), (0.5, 0.5)]]
     with pytest.raises(InputError, match="nothing to inspect"):
-        read_interest(recipe_with(folder, polygons=line), paths)
+        read_roi(recipe_with(folder, polygons=line), paths)
 
 
 def test_the_region_of_interest_is_part_of_what_a_resumed_run_must_find(
@@ -293,7 +293,7 @@ def test_tiles_are_cut_at_the_images_own_resolution_and_held_out_by_image(
 
     images = read_run_images(root, without_auto(recipe, root))
 
-    held_out, kept = split_held_out(5, 0.4, recipe.training.seed)
+    held_out, kept = train_held_out_split(5, 0.4, recipe.training.seed)
     assert images.count == len(kept) == 3
     pixels = [np.array(Image.open(root / f"{number:03d}.png")) for number in range(5)]
     expected = [

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from draem.networks.model import Draem, Shape, build_draem
-from draem.training.length import RunClock
 from draem.training.losses import LossWeights
 from draem.training.module import DraemModule
+from draem.training.schedule import RunClock
 
 
 def module_of(network: Draem, optimizer: str, weight_decay: float = 0.1) -> DraemModule:

@@ -17,10 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from draem.networks.model import Draem, Shape, build_draem
 from draem.simulation.simulator import SimulatedBatch
-from draem.training.average import MovingAverage
-from draem.training.length import RunClock
+from draem.training.ema import WeightEma
 from draem.training.losses import LossWeights
 from draem.training.module import DraemModule
+from draem.training.schedule import RunClock
 
 SIDE = 64
 SAMPLES = 2
@@ -70,7 +70,7 @@ def prepared(shape: Shape) -> tuple[Draem, Callable[[], None]]:
         loss_weights=LossWeights(ssim_of_mean=of_mean),
     )
     optimizer = module.configure_optimizers()
-    average = MovingAverage(network, 0.99)
+    average = WeightEma(network, 0.99)
     trainer = cast("Trainer", SimpleNamespace(global_step=2))
     average.on_train_start(trainer, cast("LightningModule", module))
     images = torch.rand(SAMPLES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,84 @@
+"""Simulated anomalies over one's own images, to look at what the network will see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from draem.datasets.decoded import decode_images, decode_tiles
+from draem.datasets.layout import read_normal_images
+from draem.errors import RecipeError
+from draem.imaging.roi import RoiLike, fit_roi
+from draem.networks.model import check_image_size
+from draem.simulation.profile import PROFILES, ProfileName, SimulationProfile
+from draem.simulation.simulator import SimulatedBatch
+from draem.simulation.textures import builtin_textures, load_textures
+from draem.simulation.varied import make_simulator, texture_size
+
+
+def simulate(
+    data: str | Path,
+    *,
+    samples: int = 8,
+    profile: ProfileName | SimulationProfile = "upstream",
+    textures: str | Path | None = None,
+    image_size: int | tuple[int, int] = 256,
+    tile_overlap: int | None = None,
+    seed: int = 0,
+    region_of_interest: RoiLike | None = None,
+) -> SimulatedBatch:
+    """Simulate anomalies over the first images of a folder.
+
+    Args:
+        data: A category in MVTec layout (`train/good`), or any folder of normal images.
+        samples: How many, at least 1; at most so many images are read.
+        profile: `paper`, `upstream`, `varied`, or settings of your own.
+        textures: Folder of anomaly sources; the built-in ones where left out.
+        image_size: Height and width to work at, or the side of a square.
+        tile_overlap: Cut images into tiles of this size, which overlap by so many pixels, instead
+            of resizing them.
+        seed: The same seed gives the same samples.
+        region_of_interest: Where anomalies may lie: a mask of the images' proportions, as a file,
+            white there, or as (height, width) bool; everywhere where left out.
+
+    Raises:
+        ImageError: The mask cannot be read.
+        InputError: There is nothing in the region of interest.
+        DatasetError: There are no normal images, or some cannot be read.
+        ImageSizeError: The image size does not suit the network.
+        TextureError: The textures folder holds no textures.
+        RecipeError: The profile is unknown, or no samples are asked for.
+    """
+    if not isinstance(profile, SimulationProfile):
+        if profile not in PROFILES:
+            raise RecipeError(
+                f"there is no simulation profile `{profile}`",
+                expected="one of " + ", ".join(PROFILES),
+            )
+        profile = PROFILES[profile]
+    if samples < 1:
+        raise RecipeError(
+            "too few samples are asked for", expected="at least 1", found=str(samples)
+        )
+    if isinstance(image_size, int):
+        image_size = image_size, image_size
+    check_image_size(*image_size)
+    paths = read_normal_images(data)[:samples]
+    if tile_overlap is None:
+        images = decode_images(paths, image_size, "area")
+    else:
+        images, _ = decode_tiles(paths, image_size, tile_overlap)
+    source_size = texture_size(profile.name, image_size)
+    sources = (
+        load_textures(Path(textures), source_size) if textures else builtin_textures(source_size)
+    )
+    region = fit_roi(region_of_interest, image_size) if region_of_interest is not None else None
+    simulator = make_simulator(
+        torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+        torch.from_numpy(sources).permute(0, 3, 1, 2).contiguous(),
+        profile,
+        seed,
+        None if region is None else torch.from_numpy(region),
+    )
+    return simulator.batch(0, samples)
