@@ -49,12 +49,8 @@ def finish_evaluation(evaluation: Evaluation, out: Path, title: str | None = Non
 
     from draem.reporting import write_metrics, write_report
 
-    rates = {
-        "false_reject_rate": evaluation.false_reject_rate,
-        "miss_rate": evaluation.miss_rate,
-        "normal_review_rate": evaluation.normal_review_rate,
-        "anomalous_review_rate": evaluation.anomalous_review_rate,
-    }
+    names = ("false_reject_rate", "miss_rate", "normal_review_rate", "anomalous_review_rate")
+    rates = {name: getattr(evaluation, name) for name in names}
     figures = evaluation.metrics | {k: rate for k, rate in rates.items() if rate is not None}
     widest = max(map(len, figures))
     for name, value in figures.items():

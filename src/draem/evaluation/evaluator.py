@@ -17,7 +17,8 @@ from draem.errors import DatasetError, ImageError, InputError, counted, list_pro
 from draem.evaluation.curves import all_curves
 from draem.evaluation.histograms import PixelHistograms
 from draem.evaluation.metrics import all_metrics, binarize_mask
-from draem.evaluation.result import Evaluation, Example, MaskRule, ScoredImage
+from draem.evaluation.outcome import ScoredImage
+from draem.evaluation.result import Evaluation, Example, MaskRule
 from draem.imaging.decode import decode_image, decode_mask
 from draem.imaging.resize import resize_image, shrink_map
 from draem.inspection.inspector import Inspector
@@ -181,7 +182,6 @@ def _summary(inspector: Inspector, data: Path, rule: MaskRule, tally: _Tally) ->
     everything = tally.pixels(NORMAL, *defects)
     scores, labels = tally.scores(NORMAL, *defects)
     threshold, calibration = inspector.threshold, inspector.card.calibration
-    review = calibration.review_threshold if calibration else None
     return Evaluation(
         model=_facts(inspector),
         data=data,
@@ -198,15 +198,11 @@ def _summary(inspector: Inspector, data: Path, rule: MaskRule, tally: _Tally) ->
         },
         images=tuple(tally.images),
         threshold=threshold,
-        false_reject_rate=_share(scores[labels == 0], threshold),
-        miss_rate=_complement(_share(scores[labels == 1], threshold)),
         curves=all_curves(scores, labels, everything),
         misses=_ordered(tally.misses),
         false_alarms=_ordered(tally.false_alarms),
         hits=_ordered(tally.hits),
-        review_threshold=review,
-        normal_review_rate=_share_between(scores[labels == 0], review, threshold),
-        anomalous_review_rate=_share_between(scores[labels == 1], review, threshold),
+        review_threshold=calibration.review_threshold if calibration else None,
     )
 
 
@@ -231,24 +227,6 @@ def _facts(inspector: Inspector) -> dict[str, object]:
         facts["training_images"] = card.training_set.images
         facts["training_fingerprint"] = card.training_set.fingerprint
     return facts
-
-
-def _share(scores: NDArray[np.float64], threshold: float | None) -> float | None:
-    if threshold is None or not len(scores):
-        return None
-    return float((scores >= threshold).mean())
-
-
-def _share_between(
-    scores: NDArray[np.float64], review: float | None, threshold: float | None
-) -> float | None:
-    if review is None or threshold is None or not len(scores):
-        return None
-    return float(((scores >= review) & (scores < threshold)).mean())
-
-
-def _complement(share: float | None) -> float | None:
-    return None if share is None else 1 - share
 
 
 def _ordered(heap: list[tuple[float, int, Example]]) -> tuple[Example, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from draem.evaluation.outcome import Outcome, ScoredImage, outcome_at
 
 MaskRule = Literal["half", "upstream"]
 
@@ -23,23 +26,6 @@ class Curve:
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredImage:
-    """One test image and its score.
-
-    Attributes:
-        path: The image file.
-        defect: Its defect type (the folder's name), or `normal`.
-        label: 0 normal, 1 anomalous.
-        anomaly_score: In [0, 1].
-    """
-
-    path: Path
-    defect: str
-    label: int
-    anomaly_score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +61,6 @@ class Evaluation:
         counts: Images: `normal`, `anomalous`, and one entry a defect type.
         images: Every test image's score, in the order of the test set.
         threshold: Scores at or above it are anomalous; None where the model has none.
-        false_reject_rate: Share of normal images at or above the threshold.
-        miss_rate: Share of anomalous images below the threshold.
         curves: `image_roc`, `image_pr`, `pixel_roc`, `pixel_pr` and `pro`
             (PRO over the false-positive rate); a curve that is undefined is absent.
         misses: Anomalous images with the lowest scores, lowest first.
@@ -84,8 +68,6 @@ class Evaluation:
         hits: Anomalous images with the highest scores, highest first.
         review_threshold: Scores at or above it, but below the threshold, are for a person to look
             at; None where the model has none.
-        normal_review_rate: Share of normal images in review.
-        anomalous_review_rate: Share of anomalous images in review; the miss rate counts them too.
     """
 
     model: dict[str, object]
@@ -96,12 +78,39 @@ class Evaluation:
     counts: dict[str, int]
     images: tuple[ScoredImage, ...]
     threshold: float | None
-    false_reject_rate: float | None
-    miss_rate: float | None
     curves: dict[str, Curve]
     misses: tuple[Example, ...]
     false_alarms: tuple[Example, ...]
     hits: tuple[Example, ...]
     review_threshold: float | None = None
-    normal_review_rate: float | None = None
-    anomalous_review_rate: float | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The images counted by truth and decision; None without a threshold."""
+        if self.threshold is None:
+            return None
+        return outcome_at(self.images, self.threshold, self.review_threshold)
+
+    @property
+    def false_reject_rate(self) -> float | None:
+        """Share of normal images that are rejected; None if undefined."""
+        return self._rate("false_reject_rate")
+
+    @property
+    def miss_rate(self) -> float | None:
+        """Share of anomalous images that pass; None if undefined. Review is not missed."""
+        return self._rate("miss_rate")
+
+    @property
+    def normal_review_rate(self) -> float | None:
+        """Share of normal images that go to review; None without a review threshold."""
+        return None if self.review_threshold is None else self._rate("normal_review_rate")
+
+    @property
+    def anomalous_review_rate(self) -> float | None:
+        """Share of anomalous images that go to review; None without a review threshold."""
+        return None if self.review_threshold is None else self._rate("anomalous_review_rate")
+
+    def _rate(self, name: str) -> float | None:
+        rate: float = getattr(self.outcome, name, math.nan)
+        return None if math.isnan(rate) else rate

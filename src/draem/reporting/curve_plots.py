@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from draem.evaluation.outcome import Outcome
 from draem.evaluation.result import Curve
 from draem.reporting.axes import Floats, Tick
-from draem.reporting.outcome import Outcome
 from draem.reporting.wording import percent_sign
 
 _PRO_LIMIT = 0.30

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from draem.evaluation.outcome import verdict
 from draem.evaluation.result import Evaluation, Example
 from draem.imaging.colormap import heat, outline, overlay
 from draem.imaging.encode import to_data_uri
 from draem.imaging.resize import resize_image
 from draem.inspection.calibration import Decision
-from draem.reporting.outcome import verdict
 from draem.reporting.wording import count_text, image_name, printable, score_text
 
 _LARGEST_SIDE = 256

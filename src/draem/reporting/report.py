@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from draem._version import __version__
-from draem.evaluation.result import Evaluation, ScoredImage
+from draem.evaluation.outcome import Outcome, ScoredImage, outcome_at, wilson_interval
+from draem.evaluation.result import Evaluation
 from draem.files import make_folder, write_text
 from draem.reporting.curve_plots import curve_charts
 from draem.reporting.gallery import colour_bars, galleries
 from draem.reporting.metrics_json import json_ready
-from draem.reporting.outcome import Outcome, outcome_at, wilson_interval
 from draem.reporting.score_histogram import score_histogram
 from draem.reporting.wording import (
     HEADLINE,
@@ -103,11 +103,7 @@ def render_report(evaluation: Evaluation, *, title: str | None = None) -> str:
 
 def _context(evaluation: Evaluation, title: str | None) -> dict[str, object]:
     category = evaluation.model.get("category") or evaluation.data.name or evaluation.data
-    outcome = (
-        None
-        if evaluation.threshold is None
-        else outcome_at(evaluation.images, evaluation.threshold, evaluation.review_threshold)
-    )
+    outcome = evaluation.outcome
     labels = Counter(image.label for image in evaluation.images)
     return {
         "version": __version__,

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from draem.evaluation.result import ScoredImage
+from draem.evaluation.outcome import ScoredImage
 from draem.reporting.axes import Floats, ScoreAxis, Tick, choose_axis, nice_step
 from draem.reporting.wording import count_text, percent_sign, score_text
 

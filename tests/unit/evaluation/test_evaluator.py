@@ -161,7 +161,7 @@ def test_the_shares_in_review_by_hand(
     found = evaluate(inspector, data)
     assert found.review_threshold == 19.5 / 255
     assert (found.normal_review_rate, found.anomalous_review_rate) == (0.5, 0.25)
-    assert (found.false_reject_rate, found.miss_rate) == (0.25, 0.5)
+    assert (found.false_reject_rate, found.miss_rate) == (0.25, 0.25)
     assert found.model == {
         **plain.model,
         "promised_review_rate": 0.4,

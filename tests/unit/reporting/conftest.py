@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from draem.evaluation.result import Curve, Evaluation, Example, ScoredImage
+from draem.evaluation.outcome import ScoredImage
+from draem.evaluation.result import Curve, Evaluation, Example
 
 KEYS = (
     "image_auroc",
@@ -130,8 +131,6 @@ def evaluation() -> Evaluation:
         counts={"normal": 4, "anomalous": 6, "scratch": 3, "dent": 3},
         images=(*good, *defective),
         threshold=0.5,
-        false_reject_rate=0.25,
-        miss_rate=1 / 3,
         curves={
             "image_roc": straight,
             "image_pr": level,
@@ -153,7 +152,6 @@ def no_anomalous(evaluation: Evaluation) -> Evaluation:
         metrics_by_defect={},
         counts={"normal": 4, "anomalous": 0},
         images=evaluation.images[:4],
-        miss_rate=None,
         curves={},
         misses=(),
         hits=(),

@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
+from draem.evaluation.outcome import Outcome, outcome_at
 from draem.evaluation.result import Curve, Evaluation
 from draem.reporting.curve_plots import curve_charts, line_path, step_path
-from draem.reporting.outcome import Outcome, outcome_at
 
 
 def _area(closed_path: str) -> float:

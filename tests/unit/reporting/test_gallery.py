@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from draem.evaluation.result import Evaluation, Example, ScoredImage
+from draem.evaluation.outcome import ScoredImage
+from draem.evaluation.result import Evaluation, Example
 from draem.imaging.colormap import heat, overlay
 from draem.reporting.gallery import Picture, colour_bars, galleries
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from draem.errors import OutputError
-from draem.evaluation.result import Evaluation, ScoredImage
+from draem.evaluation.outcome import ScoredImage
+from draem.evaluation.result import Evaluation
 from draem.reporting import metrics_document, write_metrics
 from draem.reporting.metrics_json import json_ready
 

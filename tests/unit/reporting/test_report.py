@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from draem.errors import OutputError
-from draem.evaluation.result import Evaluation, Example, ScoredImage
+from draem.evaluation.outcome import ScoredImage
+from draem.evaluation.result import Evaluation, Example
 from draem.reporting import write_report
 from draem.reporting.report import render_report
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from draem.evaluation.result import ScoredImage
+from draem.evaluation.outcome import ScoredImage
 from draem.reporting.score_histogram import Bar, score_histogram
 
 

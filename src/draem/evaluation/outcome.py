@@ -1,4 +1,8 @@
-"""What happens to the test images at the thresholds."""
+"""What happens to the test images at the thresholds, and the rates: the only definition of them.
+
+A defective image that goes to review is not missed, since a person looks at it; the share that goes
+to review is a rate of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,26 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from draem.evaluation.result import ScoredImage
 from draem.inspection.calibration import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredImage:
+    """One test image and its score.
+
+    Attributes:
+        path: The image file.
+        defect: Its defect type (the folder's name), or `normal`.
+        label: 0 normal, 1 anomalous.
+        anomaly_score: In [0, 1].
+    """
+
+    path: Path
+    defect: str
+    label: int
+    anomaly_score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +71,16 @@ class Outcome:
     def miss_rate(self) -> float:
         """Share of defective images that pass; NaN without any."""
         return share(self.defective_passed, self.defective)
+
+    @property
+    def normal_review_rate(self) -> float:
+        """Share of good images that go to review; NaN without any."""
+        return share(self.good_review, self.good)
+
+    @property
+    def anomalous_review_rate(self) -> float:
+        """Share of defective images that go to review; NaN without any."""
+        return share(self.defective_review, self.defective)
 
     @property
     def recall(self) -> float:
