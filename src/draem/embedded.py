@@ -1,8 +1,8 @@
-"""The text that an exported model carries inside its file: ONNX, OpenVINO's XML and MNN.
+"""The text stored inside an exported model file: ONNX, OpenVINO's XML and MNN.
 
-Read and written on the bytes of the file, so that neither needs the library that runs the model:
-a threshold can be stored on the line's computer. With the text goes a hash of all else in the file
-and in OpenVINO's `.bin`, as every runtime takes damaged weights for weights.
+The bytes of the file are read and written directly, so no runtime library is needed: a threshold
+can be stored on the line's computer. A hash of the rest of the file, and of OpenVINO's `.bin`, is
+stored with the text, because no runtime notices damaged weights.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ EXPORTED = (".onnx", ".xml", ".mnn")
 _KEY = "draem"
 _HASH_KEY = "draem_sha256"
 _BLANK = "0" * 64
-"""Stands where the hash will, while it is computed."""
+"""Placeholder of the hash while it is computed."""
 _METADATA = 14
-"""Number of ONNX's field `metadata_props` in a model."""
+"""Field number of `metadata_props` in an ONNX model."""
 _LENGTH = 2
-"""Protobuf's wire type of a field that begins with its length."""
+"""Protobuf's wire type of length-delimited fields."""
 _MARK = b"draemcrd"
-"""Ends an MNN file that carries a text; flatbuffers ignore what follows them."""
+"""Ends an MNN file with a text; flatbuffers ignore bytes after their end."""
 _HASHED_MARK = b"draemsha"
-"""Ends one that carries a text and, before this, a hash."""
+"""Ends an MNN file with a text and a hash."""
 _PART = 1 << 20
 
 
@@ -36,12 +36,12 @@ class HashMismatchError(ValueError):
 
 
 def read_embedded(path: Path) -> str | None:
-    """The text that an exported model carries; None where it carries none.
+    """The text stored in an exported model; None if there is none.
 
     A file without a hash, of an earlier version, is not verified.
 
     Raises:
-        HashMismatchError: The file, or the `.bin` beside it, has changed.
+        HashMismatchError: The file, or the `.bin` next to it, has changed.
         ValueError: The file is damaged or not of the kind that its suffix says.
         OSError: It cannot be read.
     """
@@ -56,7 +56,7 @@ def read_embedded(path: Path) -> str | None:
 
 
 def write_embedded(path: Path, text: str) -> None:
-    """Put a text into an exported model in place of what it carries; whole or not at all.
+    """Store a text in an exported model in place of the one before; whole or not at all.
 
     Raises:
         ValueError: The file is damaged or not of the kind that its suffix says.
@@ -72,18 +72,18 @@ def write_embedded(path: Path, text: str) -> None:
     write_bytes(path, embed(data, text, digest))
 
 
-def weights_beside(path: Path) -> Path | None:
-    """The second file of an exported model: where OpenVINO's weights are."""
+def weights_file(path: Path) -> Path | None:
+    """The second file of an exported model: OpenVINO's weights; None for other formats."""
     return path.with_suffix(".bin") if path.suffix.lower() == ".xml" else None
 
 
 def _hash(path: Path, data: bytes, held: str) -> str:
-    """SHA-256 of the file, blank where it holds its hash, and of the weights beside it."""
+    """SHA-256 of the file, with its own hash blanked, and of the weights file."""
     view, place = memoryview(data), data.find(held.encode())
     digest = hashlib.sha256(view[:place])
     digest.update(_BLANK.encode())
     digest.update(view[place + len(held) :])
-    beside = weights_beside(path)
+    beside = weights_file(path)
     if beside is not None and beside.is_file():
         with beside.open("rb") as file:
             while part := file.read(_PART):
@@ -209,7 +209,7 @@ def _with_mnn(data: bytes, text: str, digest: str) -> bytes:
 
 
 def _mnn_text(data: bytes) -> tuple[int, int]:
-    """Where the text begins and ends; at the file's end where there is none."""
+    """Start and end of the text; both at the file's end if there is none."""
     if data.endswith(_HASHED_MARK):
         end = len(data) - len(_HASHED_MARK) - len(_BLANK) - 8
     elif data.endswith(_MARK):

@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves either the old file or the new one, never half of one."""
+"""Atomic writing: a crash leaves the old file or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from draem.errors import OutputError
 
 
 def make_folder(path: str | Path) -> Path:
-    """Make a folder and its parents where they are missing.
+    """Make a folder and its missing parents.
 
     Raises:
         OutputError: The folder cannot be made.
@@ -27,7 +27,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     """Write a whole file under a temporary name, then rename it.
 
     Raises:
-        OutputError: The disk is full, the folder is missing or may not be written.
+        OutputError: The disk is full, the folder is missing or cannot be written to.
     """
     target = Path(path)
     with replacing(target) as temporary:
@@ -38,35 +38,35 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
 def write_text(path: str | Path, text: str) -> Path:
     """Write a text file as UTF-8, whole or not at all.
 
-    Of a file's name that is not Unicode, the bytes are written as escapes.
+    Bytes of file names that are not Unicode are written as escapes.
 
     Raises:
-        OutputError: The disk is full, the folder is missing or may not be written.
+        OutputError: The disk is full, the folder is missing or cannot be written to.
     """
     return write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def check_writable(target: Path) -> None:
-    """Find out before long work whether its file can be written; an existing one is left alone.
+    """Check before long work that its file can be written; an existing file is not changed.
 
     Raises:
-        OutputError: The folder is missing or may not be written, or the target is a folder or a
+        OutputError: The folder is missing or cannot be written to, or the target is a folder or a
             device.
     """
     with explained_output(target):
-        _new_beside(target).unlink()
+        _new_next_to(target).unlink()
 
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside `target`; on success it takes the target's place.
+    """Give a temporary path next to `target`; on success it replaces the target.
 
     Raises:
-        OutputError: The disk is full, the folder is missing or may not be written, or the target
+        OutputError: The disk is full, the folder is missing or cannot be written to, or the target
             is a folder or a device.
     """
     with explained_output(target):
-        temporary = _new_beside(target)
+        temporary = _new_next_to(target)
         if target.exists():
             shutil.copymode(target, temporary)
         try:
@@ -79,8 +79,8 @@ def replacing(target: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _new_beside(target: Path) -> Path:
-    """Make an empty file under a new name beside `target`, which it may replace."""
+def _new_next_to(target: Path) -> Path:
+    """Make an empty file under a new name next to `target`."""
     if target.exists() and not target.is_file():
         raise OutputError("is a folder or a device, which cannot be replaced", path=target)
     # 50 characters are 200 bytes at most, clear of the limit of 255 a name.
@@ -100,7 +100,7 @@ def explained_output(
         hint: What to do about it.
 
     Raises:
-        OutputError: The disk is full, or the place may not be written.
+        OutputError: The disk is full, or the place cannot be written to.
     """
     try:
         yield

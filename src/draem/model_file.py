@@ -18,7 +18,7 @@ from draem.embedded import (
     EXPORTED,
     HashMismatchError,
     read_embedded,
-    weights_beside,
+    weights_file,
     write_embedded,
 )
 from draem.errors import MissingDependencyError, ModelFileError
@@ -282,7 +282,7 @@ def _opened(path: str | Path, framework: str) -> Any:
 
 def _exported_card(path: Path) -> ModelCard:
     check_exists(path)
-    beside = weights_beside(path)
+    beside = weights_file(path)
     if beside is not None and not beside.is_file():
         raise ModelFileError(
             "this model's weights, the second file that `draem export` wrote, are missing",

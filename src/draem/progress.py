@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def file_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Bars with the time left; calls of (what is done, files done, files in all) move them."""
+    """Progress bars with the time left; call it with (task, files done, number of files)."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

@@ -156,7 +156,7 @@ def test_damaged_content_is_told_from_a_file_of_another_kind(tmp_path: Path) -> 
         read_card(path)
 
 
-def test_the_weights_beside_an_xml_file_are_verified_too(tmp_path: Path) -> None:
+def test_the_weights_file_an_xml_file_are_verified_too(tmp_path: Path) -> None:
     path = xml_file(tmp_path / "m.xml")
     write_embedded(path, "words")
     weights = path.with_suffix(".bin")

@@ -1,4 +1,4 @@
-"""The pieces both sub-networks are built of.
+"""The building blocks of both sub-networks.
 
 Source:
     Zavrtanik et al., ICCV 2021, with the layer choices of the published code: 3x3 convolutions
@@ -38,8 +38,8 @@ def conv_stage(
     )
 
 
-class Upward(nn.Module):
-    """Doubles height and width bilinearly, then one convolution unit."""
+class UpBlock(nn.Module):
+    """Bilinear upsampling by two, then one convolution unit."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -54,15 +54,15 @@ class Upward(nn.Module):
         return unit
 
 
-class Descent(CheckpointedModule):
-    """Runs stages with 2x2 max pooling between them."""
+class StageStack(CheckpointedModule):
+    """A module that runs stages with 2x2 max pooling between them."""
 
-    def descend(self, stages: Iterable[nn.Module], features: Tensor) -> list[Tensor]:
-        """The features after every stage, the finest first, each half the size of the last."""
+    def run_stages(self, stages: Iterable[nn.Module], features: Tensor) -> list[Tensor]:
+        """The features after each stage, finest first; each has half the size of the one before."""
         levels: list[Tensor] = []
         for stage in stages:
             deeper = partial(_pooled, stage) if levels else stage
-            features = self.section(deeper, features)
+            features = self.checkpointed(deeper, features)
             levels.append(features)
         return levels
 
@@ -72,7 +72,7 @@ def _pooled(stage: nn.Module, features: Tensor) -> Tensor:
     return deeper
 
 
-class Encoder(Descent):
+class Encoder(StageStack):
     """Stages of two convolution units with 2x2 max pooling between them."""
 
     def __init__(self, in_channels: int, widths: tuple[int, ...]) -> None:
@@ -83,12 +83,12 @@ class Encoder(Descent):
         )
 
     def forward(self, features: Tensor) -> list[Tensor]:
-        """The features after every stage, the finest first, each half the size of the last."""
-        return self.descend(self.stages, features)
+        """The features after each stage, finest first; each has half the size of the one before."""
+        return self.run_stages(self.stages, features)
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:
-    """Give every parameter and buffer its starting value, drawn from `generator` alone.
+    """Initialise every parameter and buffer; `generator` is the only source of randomness.
 
     Convolution weights are normal(0, 0.02), batch-normalisation weights normal(1, 0.02), as
     published; convolution biases follow PyTorch's default, uniform within 1 / sqrt(fan-in).

@@ -1,4 +1,4 @@
-"""Activation checkpointing: networks that can compute parts of their forward pass again."""
+"""Activation checkpointing: less memory in training for more computation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.utils.checkpoint import checkpoint
 
 
 class CheckpointedModule(nn.Module):
-    """A module whose forward pass is cut into sections.
+    """A module whose forward pass runs in segments that can be checkpointed.
 
     Attributes:
-        recompute: Keep only what goes into a section, and compute what its backward pass needs
-            again when it is needed. Outputs, gradients and statistics stay the same.
+        recompute: Store only the input of each segment and compute its activations again in the
+            backward pass. Outputs, gradients and batch statistics stay the same.
 
     Source:
         Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016.
@@ -23,19 +23,19 @@ class CheckpointedModule(nn.Module):
 
     recompute = False
 
-    def section(self, forward: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        """Run one section.
+    def checkpointed(self, forward: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """Run one segment.
 
         Args:
-            forward: What it does. It must not depend on what may change before the backward pass,
-                such as the variable of a loop.
-            inputs: What goes into it.
+            forward: The segment. It must not use anything that may change before the backward
+                pass, such as a loop variable.
+            inputs: Its inputs.
         """
         if not (self.recompute and torch.is_grad_enabled()):
             return forward(*inputs)
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), settled_statistics(self)
+            return nullcontext(), frozen_statistics(self)
 
         features: Tensor = checkpoint(
             forward,
@@ -48,10 +48,10 @@ class CheckpointedModule(nn.Module):
 
 
 @contextmanager
-def settled_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch normalisation normalises as it does, but its running statistics stay as they are.
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Stop batch normalisation from updating its running statistics a second time.
 
-    They took the batch in when it came through the first time.
+    They were updated in the first forward pass. The normalisation itself does not change.
     """
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]

@@ -1,9 +1,9 @@
 """Small sub-networks for CPUs: the published roles and data flow, fewer operations.
 
-Work at full resolution is what costs the published shape most of its time. Here blocks of pixels
-become channels first (space to depth), so the finest convolutions run at half or a quarter of the
-resolution, and channels become blocks of pixels again at the end. Convolutions have no bias before
-batch normalisation; upsampling repeats pixels.
+The published architecture spends most of its time at full resolution. The compact one turns blocks
+of pixels into channels first (space to depth), so that its finest convolutions run at half or a
+quarter of the resolution; the last layer turns channels into blocks of pixels again. Convolutions
+before batch normalisation have no bias. Upsampling repeats pixels.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from draem.networks.blocks import Descent, conv_stage, conv_unit
+from draem.networks.blocks import StageStack, conv_stage, conv_unit
 from draem.networks.checkpointing import CheckpointedModule
 
 
 class CompactReconstructive(CheckpointedModule):
-    """Encoder-decoder without skip connections, from blocks of 4x4 pixels to a stride of 16.
+    """Encoder-decoder without skip connections, on blocks of 4x4 pixels, with a stride of 16.
 
     Args:
         width: Channels at a quarter of the resolution; 32 in the preset `compact`.
@@ -51,14 +51,14 @@ class CompactReconstructive(CheckpointedModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, 3, height, width) in [0, 1] to its restoration; sides divisible by 16."""
-        features = self.section(self.encoder, images)  # (batch, 4w, height / 16, width / 16)
-        features = self.section(self.decoder, features)
+        features = self.checkpointed(self.encoder, images)  # (batch, 4w, height / 16, width / 16)
+        features = self.checkpointed(self.decoder, features)
         blocks = self.head(features)  # (batch, 48, height / 4, width / 4)
         return nn.functional.pixel_shuffle(blocks, 4)
 
 
-class CompactDiscriminative(Descent):
-    """A U-Net of five levels, from blocks of 2x2 pixels to a stride of 32.
+class CompactDiscriminative(StageStack):
+    """A U-Net of five levels, on blocks of 2x2 pixels, with a stride of 32.
 
     Args:
         width: Channels at half of the resolution; 16 in the preset `compact`.
@@ -85,12 +85,12 @@ class CompactDiscriminative(Descent):
         """Two (batch, 3, height, width) to (batch, 2, height, width) logits; sides by 32."""
         joined = torch.cat((reconstruction, images), dim=1)  # (batch, 6, height, width)
         features = nn.functional.pixel_unshuffle(joined, 2)  # (batch, 24, height / 2, width / 2)
-        *skips, features = self.descend(self.stages, features)
+        *skips, features = self.run_stages(self.stages, features)
         for level, skip in reversed(list(enumerate(skips))):
-            features = self.section(partial(self._merged, level), features, skip)
+            features = self.checkpointed(partial(self._decode_level, level), features, skip)
         return nn.functional.pixel_shuffle(self.head(features), 2)
 
-    def _merged(self, level: int, features: Tensor, skip: Tensor) -> Tensor:
+    def _decode_level(self, level: int, features: Tensor, skip: Tensor) -> Tensor:
         narrow = self.narrowings[level](features)
         enlarged = nn.functional.interpolate(narrow, scale_factor=2, mode="nearest")
         merged: Tensor = self.merges[level](torch.cat((enlarged, skip), dim=1))
@@ -98,10 +98,10 @@ class CompactDiscriminative(Descent):
 
 
 def initialise_compact(module: nn.Module, generator: torch.Generator) -> None:
-    """Starting values for short runs, drawn from `generator` alone.
+    """Initialise for short runs; `generator` is the only source of randomness.
 
-    Convolution weights keep the variance of what they are given (He et al., 2015); the heads start
-    at a tenth of that, so that the first outputs are near zero.
+    Convolution weights keep the variance of their input (He et al., 2015). The heads start at a
+    tenth of that, so that the first outputs are near zero.
     """
     with torch.no_grad():
         for name, part in module.named_modules():

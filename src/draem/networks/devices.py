@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Devices, their precision and their memory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from draem.errors import InputError, OutOfMemoryError
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that a user's word stands for.
+    """The torch device of a name.
 
     Args:
-        name: `auto` (a CUDA GPU where there is one, otherwise the CPU), `cpu`, `cuda`, `cuda:1`.
+        name: `auto` (a CUDA GPU if there is one, otherwise the CPU), `cpu`, `cuda`, `cuda:1`.
 
     Raises:
         InputError: There is no such device.
@@ -36,7 +36,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether a device has matrix units for bfloat16, so that autocast to it makes it faster."""
+    """Whether a device has matrix units for bfloat16, so that autocast makes it faster."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Older torch cannot tell; float32 is always right.
@@ -48,7 +48,7 @@ def multiplies_bf16(device: torch.device) -> bool:
 def full_precision() -> Iterator[None]:
     """Keep a GPU's convolutions from rounding their inputs to 10 bits (TF32), torch's default.
 
-    Thresholds travel between devices; scores must not differ by more than rounding does.
+    A threshold is used on other devices than the one it was computed on, so scores must agree.
     """
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
@@ -60,13 +60,13 @@ def full_precision() -> Iterator[None]:
 
 @contextmanager
 def explained_memory(hint: str) -> Iterator[None]:
-    """Turn a lack of memory, on a GPU or on the CPU, into an error that says what to do.
+    """Turn out-of-memory errors of GPU and CPU into one that says what to do.
 
     Args:
-        hint: What would need less.
+        hint: What needs less memory.
 
     Raises:
-        OutOfMemoryError: What was done within needs more memory than there is.
+        OutOfMemoryError: The code within needs more memory than there is.
     """
     try:
         yield

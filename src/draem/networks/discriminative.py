@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from draem.networks.blocks import Encoder, Upward, conv_stage
+from draem.networks.blocks import Encoder, UpBlock, conv_stage
 from draem.networks.checkpointing import CheckpointedModule
 
 
@@ -27,16 +27,16 @@ class DiscriminativeSubNetwork(CheckpointedModule):
         super().__init__()
         w = width
         self.encoder = Encoder(6, (w, 2 * w, 4 * w, 8 * w, 8 * w, 8 * w))
-        rises = (
+        levels = (
             (8 * w, 8 * w, 8 * w),
             (8 * w, 4 * w, 8 * w),
             (4 * w, 2 * w, 4 * w),
             (2 * w, w, 2 * w),
             (w, w, w),
         )
-        self.upwards = nn.ModuleList(Upward(below, after) for below, after, _ in rises)
+        self.upwards = nn.ModuleList(UpBlock(below, after) for below, after, _ in levels)
         self.stages = nn.ModuleList(
-            conv_stage(after + skipped, after, after) for _, after, skipped in rises
+            conv_stage(after + skipped, after, after) for _, after, skipped in levels
         )
         self.head = nn.Conv2d(w, 2, kernel_size=3, padding=1)
 
@@ -53,11 +53,13 @@ class DiscriminativeSubNetwork(CheckpointedModule):
         joined = torch.cat((reconstruction, images), dim=1)  # (batch, 6, height, width)
         *skips, features = self.encoder(joined)
         for upward, stage in zip(self.upwards, self.stages, strict=True):
-            features = self.section(partial(_risen, upward, stage), features, skips.pop())
+            features = self.checkpointed(
+                partial(_decode_level, upward, stage), features, skips.pop()
+            )
         logits: Tensor = self.head(features)
         return logits
 
 
-def _risen(upward: nn.Module, stage: nn.Module, features: Tensor, skip: Tensor) -> Tensor:
+def _decode_level(upward: nn.Module, stage: nn.Module, features: Tensor, skip: Tensor) -> Tensor:
     risen: Tensor = stage(torch.cat((upward(features), skip), dim=1))
     return risen

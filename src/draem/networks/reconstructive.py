@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from draem.networks.blocks import Encoder, Upward, conv_stage
+from draem.networks.blocks import Encoder, UpBlock, conv_stage
 from draem.networks.checkpointing import CheckpointedModule
 
 
@@ -25,10 +25,10 @@ class ReconstructiveSubNetwork(CheckpointedModule):
         w = width
         self.encoder = Encoder(3, (w, 2 * w, 4 * w, 8 * w, 8 * w))
         self.decoder = nn.Sequential(
-            _rise(8 * w, 4 * w),
-            _rise(4 * w, 2 * w),
-            _rise(2 * w, w),
-            _rise(w, w),
+            _decoder_stage(8 * w, 4 * w),
+            _decoder_stage(4 * w, 2 * w),
+            _decoder_stage(2 * w, w),
+            _decoder_stage(w, w),
         )
         self.head = nn.Conv2d(w, 3, kernel_size=3, padding=1)
 
@@ -39,17 +39,17 @@ class ReconstructiveSubNetwork(CheckpointedModule):
             images: (batch, 3, height, width) RGB in [0, 1]; sides divisible by 16.
 
         Returns:
-            (batch, 3, height, width), unbounded, meant to lie in [0, 1].
+            (batch, 3, height, width), unbounded, trained towards [0, 1].
         """
         features = self.encoder(images)[-1]  # (batch, 8w, height / 16, width / 16)
-        for rise in self.decoder:
-            features = self.section(rise, features)
+        for stage in self.decoder:
+            features = self.checkpointed(stage, features)
         restored: Tensor = self.head(features)
         return restored
 
 
-def _rise(in_channels: int, out_channels: int) -> nn.Sequential:
+def _decoder_stage(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
-        Upward(in_channels, in_channels),
+        UpBlock(in_channels, in_channels),
         conv_stage(in_channels, in_channels, out_channels),
     )

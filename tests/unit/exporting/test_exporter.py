@@ -264,7 +264,7 @@ def test_mnn_is_made_again_more_exactly_where_the_fast_way_loses_too_much(
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_openvino_has_its_weights_beside_it(model: Path, tmp_path: Path) -> None:
+def test_openvino_has_its_weights_file_it(model: Path, tmp_path: Path) -> None:
     made = export(model, "openvino", tmp_path / "line 3.xml")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["line 3.bin", "line 3.xml"]
     assert draem.load(made.path).card == read_card(model)

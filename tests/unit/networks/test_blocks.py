@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from draem.networks.blocks import Encoder, Upward, conv_stage, conv_unit, initialise
+from draem.networks.blocks import Encoder, UpBlock, conv_stage, conv_unit, initialise
 
 
 def test_a_unit_is_convolution_normalisation_and_relu() -> None:
@@ -50,7 +50,7 @@ def test_the_encoder_gives_every_level_the_finest_first() -> None:
 
 
 def test_upward_doubles_with_aligned_corners() -> None:
-    upward = Upward(1, 1).eval()
+    upward = UpBlock(1, 1).eval()
     with torch.no_grad():
         convolution = upward.unit[0]
         convolution.weight.zero_()

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from draem.networks.checkpointing import CheckpointedModule, settled_statistics
+from draem.networks.checkpointing import CheckpointedModule, frozen_statistics
 from draem.networks.model import Draem, Shape, build_draem
 
 SHAPES = ("published", "compact")
@@ -121,7 +121,7 @@ def test_settled_statistics_stay_and_outputs_do_not_change() -> None:
     expected = norm(features)
     before = {name: value.clone() for name, value in norm.state_dict().items()}
 
-    with settled_statistics(nn.Sequential(norm)):
+    with frozen_statistics(nn.Sequential(norm)):
         settled = norm(features)
 
     assert torch.equal(settled, expected)
@@ -133,7 +133,7 @@ def test_settled_statistics_stay_and_outputs_do_not_change() -> None:
 def test_statistics_are_followed_again_after_an_error() -> None:
     norm = nn.BatchNorm2d(2)
 
-    with pytest.raises(ZeroDivisionError), settled_statistics(norm):
+    with pytest.raises(ZeroDivisionError), frozen_statistics(norm):
         raise ZeroDivisionError
 
     assert (norm.momentum, int(norm.num_batches_tracked or 0)) == (0.1, 0)
@@ -144,7 +144,7 @@ def test_a_section_is_what_it_holds() -> None:
     features = torch.tensor([1.0, 2.0], requires_grad=True)
     part.recompute = True
 
-    doubled = part.section(lambda first, second: first * second, features, features)
+    doubled = part.checkpointed(lambda first, second: first * second, features, features)
     (gradient,) = torch.autograd.grad(doubled.sum(), features)
 
     torch.testing.assert_close(gradient, 2 * features.detach())
