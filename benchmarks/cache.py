@@ -30,13 +30,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from draem.config import ResolvedRecipe
 from draem.datasets.cache import Cache
 from draem.networks.model import build_draem
 from draem.simulation.varied import make_simulator
 from draem.training.images import RunImages, read_run_images
 from draem.training.losses import LossWeights, draem_losses
-from draem.training.recipe import make_recipe, simulation_profile
-from draem.training.sections import Recipe
+from draem.training.recipe import make_recipe
 from machine import machine, write_result
 
 _STEPS = 20
@@ -144,7 +144,7 @@ def _start(folder: Path, side: int, steps: int) -> dict[str, float]:
         # The built-in ones take longer to make than some hundred images to decode.
         "simulation": {"textures": str(folder / "textures")},
     }
-    recipe = make_recipe("compact", overrides=overrides)
+    recipe = make_recipe("compact", overrides=overrides).resolve()
     facts = {"mb_before": _anonymous()}
     started = time.perf_counter()
     with _peak() as peak:
@@ -157,17 +157,12 @@ def _cache(folder: Path) -> Cache:
     return Cache("always", folder / "cache")
 
 
-def _trained(images: RunImages, recipe: Recipe, steps: int) -> dict[str, float]:
+def _trained(images: RunImages, recipe: ResolvedRecipe, steps: int) -> dict[str, float]:
     started = time.perf_counter()
     with _peak() as preparing:
-        profile = simulation_profile(recipe)
-        simulator = make_simulator(images.training, images.textures, profile)
+        simulator = make_simulator(images.training, images.textures, recipe.simulation)
     prepared = time.perf_counter() - started
-    network = build_draem(
-        recipe.network.reconstructive_width,
-        recipe.network.discriminative_width,
-        recipe.network.shape,
-    ).to(memory_format=torch.channels_last)
+    network = build_draem(recipe.network).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     seconds = []
     with _peak() as training:

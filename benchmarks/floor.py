@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from draem.config import ResolvedNetworkConfig
 from draem.networks.model import build_draem
 from turns import Turn, timed
 
@@ -43,7 +44,7 @@ class Operations(NamedTuple):
 
 
 def count_operations(
-    reconstructive_width: int, discriminative_width: int, shape: str, scales: int, side: int
+    reconstructive_width: int, discriminative_width: int, architecture: str, scales: int, side: int
 ) -> Operations:
     """Count the operations of a network's convolutions for one square image."""
     counts = [0.0, 0.0]
@@ -53,7 +54,13 @@ def count_operations(
         direct = layer.kernel_size != (3, 3) or layer.stride != (1, 1)
         counts[direct] += 2 * output.numel() * layer.weight[0].numel() / 1e9
 
-    model = build_draem(reconstructive_width, discriminative_width, shape, scales).to("meta").eval()
+    config = ResolvedNetworkConfig(
+        reconstructive_width=reconstructive_width,
+        discriminative_width=discriminative_width,
+        architecture=architecture,
+        scales=scales,
+    )
+    model = build_draem(config).to("meta").eval()
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
             layer.register_forward_hook(count)

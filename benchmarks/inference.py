@@ -24,6 +24,7 @@ from typing import Any, get_args
 import numpy as np
 
 import draem
+from draem.config import ResolvedNetworkConfig
 from draem.exporting.exporter import Format, comparison_images
 from draem.model_card import Calibration, ModelCard
 from draem.model_file import write_model
@@ -127,20 +128,23 @@ def _measure(model: str, threads: int, rounds: int, peers: list[_Peer]) -> tuple
 
 def write_network(model: str, folder: Path) -> Path:
     """Write a freshly initialised network as a model file."""
-    *widths, shape, scales, smoothing = MODELS[model]
-    card = ModelCard(
-        preset=model,
-        reconstructive_width=widths[0],
-        discriminative_width=widths[1],
-        shape=shape,
+    reconstructive, discriminative, architecture, scales, smoothing = MODELS[model]
+    network = ResolvedNetworkConfig(
+        reconstructive_width=reconstructive,
+        discriminative_width=discriminative,
+        architecture=architecture,
         scales=scales,
         image_size=(SIDE, SIDE),
         smoothing=smoothing,
+    )
+    card = ModelCard(
+        preset=model,
+        network=network,
         # Untrained maps hover round one half, where no trained model finds its regions.
         calibration=Calibration(threshold=0.99, false_reject_rate=0.01, images=99),
     )
     path = folder / "model.safetensors"
-    write_model(path, build_draem(*widths, shape, scales).state_dict(), card)
+    write_model(path, build_draem(network).state_dict(), card)
     return path
 
 

@@ -31,9 +31,9 @@ import numpy as np
 import torch
 
 from counting import Counting
+from draem.config import PROFILES, ProfileName
 from draem.simulation import simulator as whole
 from draem.simulation import varied
-from draem.simulation.profile import PROFILES, ProfileName
 from draem.simulation.simulator import Simulator
 from draem.simulation.textures import builtin_textures
 from machine import machine, write_result

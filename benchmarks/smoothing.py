@@ -24,7 +24,7 @@ from draem.inspection.torch_scoring import anomaly_maps
 from draem.networks.model import Draem
 from draem.simulation.varied import make_simulator, without_clean_samples
 from draem.training.images import read_run_images
-from draem.training.recipe import make_recipe, simulation_profile
+from draem.training.recipe import make_recipe
 from machine import machine, write_result
 
 SIDES = (1, 3, 5, 7, 9, 11, 15, 21)
@@ -36,16 +36,15 @@ _FEWEST_PIXELS = 10
 def main() -> None:
     """Measure, print and write."""
     arguments = _arguments()
-    recipe = make_recipe(file=arguments.run / "recipe.toml")
+    recipe = make_recipe(file=arguments.run / "recipe.toml").resolve()
     images = read_run_images(arguments.category, recipe)
     card, network = read_network(arguments.run / "model.safetensors")
     network.eval()
     held_out = torch.from_numpy(images.held_out).permute(0, 3, 1, 2)
-    profile = simulation_profile(recipe)
     simulator = without_clean_samples(
-        make_simulator(held_out, images.textures, profile, recipe.training.seed), _SEED
+        make_simulator(held_out, images.textures, recipe.simulation, recipe.training.seed), _SEED
     )
-    shorter = min(card.image_size)
+    shorter = min(card.network.image_size)
     normal = _scores(network, held_out.float() / 255, shorter)
     anomalous = []
     for step in range(arguments.rounds):

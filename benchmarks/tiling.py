@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from draem.imaging.tiles import plan_tiles
 from draem.inspection.inspector import Inspector
 from draem.inspection.torch_runtime import TorchRuntime
-from draem.model_card import Calibration, ModelCard, Tiling
+from draem.model_card import Calibration, ModelCard
 from draem.networks.devices import resolve_device
 from draem.networks.model import build_draem
 from draem.simulation.textures import builtin_photographs
@@ -115,17 +115,14 @@ def _peak() -> int:
 
 
 def _inspector(overlap: int | None, side: int = TILE) -> Inspector:
-    network = make_recipe("compact").network
-    model = build_draem(network.reconstructive_width, network.discriminative_width, network.shape)
+    size = {"image_size": (side, side)} if overlap is None else {"tile": side, "overlap": overlap}
+    recipe = make_recipe("compact", overrides={"network": size | {"scales": 1}}).resolve()
+    network = recipe.network
+    model = build_draem(network)
     load_warm_start(model)
     card = ModelCard(
         preset="compact",
-        reconstructive_width=network.reconstructive_width,
-        discriminative_width=network.discriminative_width,
-        shape=network.shape,
-        image_size=(side, side),
-        smoothing=network.smoothing,
-        tiling=None if overlap is None else Tiling(overlap=overlap),
+        network=network,
         calibration=Calibration(threshold=_THRESHOLD, false_reject_rate=0.05, images=19),
     )
     runtime = TorchRuntime(model, resolve_device("cpu"), network.smoothing)

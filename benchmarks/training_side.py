@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import statistics
 import time
@@ -23,7 +22,7 @@ from draem.simulation.varied import make_simulator
 from draem.training.ema import WeightEma
 from draem.training.losses import LossWeights, draem_losses
 from draem.training.module import DraemModule
-from draem.training.recipe import make_recipe, simulation_profile
+from draem.training.recipe import make_recipe
 from draem.training.schedule import RunClock
 from draem.training.surroundings import quiet_lightning
 from peers.step_worker import Json, options, random_pictures, serve, synchronise
@@ -47,11 +46,11 @@ def main() -> None:
 def make_simulator_for(asked: Json, device: torch.device | str) -> Simulator:
     """The preset's simulator over random pictures; windows of the size asked for."""
     window = asked["window"]
-    profile = simulation_profile(make_recipe(asked["preset"]))
+    profile = make_recipe(asked["preset"]).resolve().simulation
     side = window
-    if profile.name == "varied":
+    if profile.profile == "varied":
         # The preset cuts windows of 128 pixels from images of 256.
-        profile, side = dataclasses.replace(profile, crop=window), 2 * window
+        profile, side = profile.replace(crop=window), 2 * window
     textures = torch.from_numpy(builtin_textures((side, side))).permute(0, 3, 1, 2).contiguous()
     pictures = random_pictures(PICTURES, side)
     return make_simulator(pictures, textures, profile, 0).to(device)
@@ -68,11 +67,9 @@ class _Side:
 
     def __init__(self, asked: Json) -> None:
         self._asked, self._device = asked, torch.device(asked["device"])
-        recipe = make_recipe(asked["preset"])
+        recipe = make_recipe(asked["preset"]).resolve()
         network, training = recipe.network, recipe.training
-        self._network = build_draem(
-            network.reconstructive_width, network.discriminative_width, network.shape
-        )
+        self._network = build_draem(network)
         self._network.checkpoint_activations(asked["checkpointing"])
         self._network.to(self._device, memory_format=torch.channels_last)
         self._weights = LossWeights()

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,9 +18,7 @@ from draem.inspection.runtime import RuntimeOutput
 from draem.inspection.scoring import anomaly_score
 from draem.model_card import Calibration, ModelCard
 from draem.model_file import write_model
-
-if TYPE_CHECKING:
-    from draem.networks.model import Shape
+from tests.support import model_card, small_draem
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -58,13 +55,7 @@ def red_inspector() -> Callable[..., Inspector]:
             if threshold is None
             else Calibration(threshold=threshold, false_reject_rate=0.05, images=19)
         )
-        card = ModelCard(
-            preset="compact",
-            reconstructive_width=4,
-            discriminative_width=4,
-            image_size=image_size,
-            calibration=calibration,
-        )
+        card = model_card(image_size=image_size, calibration=calibration)
         return Inspector(card, RedRuntime(score_shift))
 
     return make
@@ -75,18 +66,16 @@ def write_tiny_model() -> Callable[..., ModelCard]:
     """Writes a model of width 4 at 64x64 with random weights and batch statistics."""
     import torch
 
-    from draem.networks.model import build_draem
-
     def write(
         path: Path,
         *,
         seed: int = 0,
-        shape: Shape = "published",
-        network: Shape | None = None,
+        architecture: str = "published",
+        network: str | None = None,
         **facts: object,
     ) -> ModelCard:
-        """`network` may differ from the `shape` that the card tells."""
-        built = build_draem(4, 4, network or shape, seed=seed)
+        """`network` may differ from the `architecture` that the card tells."""
+        built = small_draem(4, 4, network or architecture, seed=seed)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for part in built.modules():
@@ -98,17 +87,9 @@ def write_tiny_model() -> Callable[..., ModelCard]:
                     part.running_mean.normal_(0, 0.1, generator=generator)
                     part.running_var.uniform_(0.5, 1.5, generator=generator)
             built.reconstructive.head.bias.fill_(0.5)
-        card = ModelCard(
-            **{
-                "preset": "compact",
-                "reconstructive_width": 4,
-                "discriminative_width": 4,
-                "shape": shape,
-                "image_size": (TINY, TINY),
-                "calibration": Calibration(threshold=0.5, false_reject_rate=0.05, images=19),
-                **facts,
-            }
-        )
+        options = {"architecture": architecture, "image_size": (TINY, TINY)}
+        calibration = Calibration(threshold=0.5, false_reject_rate=0.05, images=19)
+        card = model_card(**{**options, "calibration": calibration, **facts})
         return write_model(path, built.state_dict(), card)
 
     return write

@@ -17,6 +17,7 @@ from torch import nn
 
 from draem.networks.model import build_draem
 from draem.simulation.simulator import SimulatedBatch
+from draem.training.recipe import make_recipe
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from peers.step_worker import Json, options, serve
@@ -66,7 +67,7 @@ def _networks(asked: Json) -> tuple[nn.Module, nn.Module]:
             ReconstructiveSubNetwork(in_channels=3, out_channels=3),
             DiscriminativeSubNetwork(in_channels=6, out_channels=2),
         )
-    ours = build_draem(32, 16, "compact")
+    ours = build_draem(make_recipe("compact").resolve().network)
     return ours.reconstructive, _OfJoined(ours.discriminative)
 
 

@@ -19,6 +19,7 @@ from draem._version import __version__
 from draem.errors import DraemError, MissingDependencyError
 
 if TYPE_CHECKING:
+    from draem.config import Recipe
     from draem.evaluation.evaluator import evaluate
     from draem.evaluation.result import Evaluation
     from draem.exporting.exporter import Export, export
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from draem.simulation.simulator import SimulatedBatch
     from draem.training.fit import TrainingResult, train
     from draem.training.recipe import make_recipe
-    from draem.training.sections import Recipe
 
 __all__ = [
     "CalibrationResult",
@@ -69,7 +69,7 @@ _HOMES = {
     "Inspection": "draem.inspection.inspector",
     "Inspector": "draem.inspection.inspector",
     "ModelCard": "draem.model_card",
-    "Recipe": "draem.training.sections",
+    "Recipe": "draem.config",
     "Region": "draem.inspection.regions",
     "SimulatedBatch": "draem.simulation.simulator",
     "TrainingResult": "draem.training.fit",

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 
-FORMAT = 1
+from draem.config import (
+    Options,
+    Recipe,
+    ResolvedNetworkConfig,
+    ResolvedRecipe,
+    migrated_recipe,
+)
+
+FORMAT = 2
 
 
-class _Card(BaseModel):
-    # JSON has no number for infinity and NaN, so a card that held one could not be read again.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Calibration(_Card):
+class Calibration(Options):
     """How the thresholds were found.
 
     Attributes:
         threshold: Scores at or above it are anomalous.
         false_reject_rate: The promised bound on the share of good images rejected, in (0, 1).
         images: Held-out good images that the thresholds were computed from.
-        review_threshold: Scores at or above it, but below `threshold`, are for a person to look at.
+        review_threshold: Scores at or above it, but below `threshold`, are for a person to review.
         review_rate: The promised bound on the share of good images at or above it, in (0, 1).
         pixel_threshold: Map values at or above it are marked; without one, those at or above
             `threshold`.
@@ -38,7 +41,7 @@ class Calibration(_Card):
     pixel_false_positive_rate: float | None = None
 
 
-class TrainingSet(_Card):
+class TrainingSet(Options):
     """What the model was trained on.
 
     Attributes:
@@ -50,36 +53,18 @@ class TrainingSet(_Card):
     fingerprint: str
 
 
-class Tiling(_Card):
-    """How images of any size are cut into tiles of the network's size.
-
-    Attributes:
-        overlap: Of neighbouring tiles, in pixels; at most half of a tile.
-    """
-
-    overlap: int = Field(ge=0)
-
-
-class ModelCard(_Card):
+class ModelCard(Options):
     """Everything about a model except its weights.
 
     Attributes:
         format: Version of this file format.
         preset: Name of the recipe's preset, or `upstream` for an imported checkpoint.
-        reconstructive_width: Channels of the reconstructive sub-network's first stage; 0 for
-            a model without one.
-        discriminative_width: Channels of the discriminative sub-network's first stage.
-        shape: `published` or `compact`; see `draem.networks.model.Draem`.
-        scales: How many scales the network looks at, each half as fine as the one before.
-        image_size: Height and width that images are resized to, or of the tiles they are cut into.
-        interpolation: How they are resized.
-        smoothing: Side of the score's mean filter at 256 pixels, in proportion at other sizes.
+        network: The networks and their input.
         region_of_interest: What is inspected, as a PNG picture in base64, of the image size and
-            one bit a pixel, white where to inspect; None for everything.
-        tiling: How images are cut, where they are not resized.
-        recipe: The training recipe as it was used; empty for an imported checkpoint.
-        calibration: The threshold, where there is one.
-        training_set: Size and fingerprint of the training set, where known.
+            one bit per pixel, white where to inspect; None for everything.
+        recipe: The training recipe as it was used; None for an imported checkpoint.
+        calibration: The thresholds, if there are any.
+        training_set: Size and fingerprint of the training set, if known.
         versions: Versions of draem and of the libraries it trained with.
         figures: Figures measured at the end of training, by name.
         fingerprint: Hash of the weights; filled in on writing, verified on reading.
@@ -87,18 +72,44 @@ class ModelCard(_Card):
 
     format: int = FORMAT
     preset: str
-    reconstructive_width: int = Field(ge=0)
-    discriminative_width: int = Field(ge=1)
-    shape: Literal["published", "compact"] = "published"
-    scales: int = Field(1, ge=1, le=4)
-    image_size: tuple[int, int]
-    interpolation: Literal["bilinear", "area"] = "bilinear"
-    smoothing: int = Field(21, ge=1, le=127)
+    network: ResolvedNetworkConfig
     region_of_interest: str | None = None
-    tiling: Tiling | None = None
-    recipe: dict[str, Any] = Field(default_factory=dict)
+    recipe: ResolvedRecipe | None = None
     calibration: Calibration | None = None
     training_set: TrainingSet | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     figures: dict[str, float] = Field(default_factory=dict)
     fingerprint: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _migrate(cls, card: Any) -> Any:
+        if isinstance(card, dict) and card.get("format") == 1:
+            return _from_format_1(card)
+        return card
+
+
+_FORMAT_1_NETWORK = (
+    "reconstructive_width",
+    "discriminative_width",
+    "shape",
+    "scales",
+    "image_size",
+    "interpolation",
+    "smoothing",
+)
+
+
+def _from_format_1(card: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 repeated the network's options at the top level."""
+    network = {key: card[key] for key in _FORMAT_1_NETWORK if key in card}
+    network = migrated_recipe({"network": network})["network"]
+    tiling, recipe = card.get("tiling"), card.get("recipe") or None
+    if tiling:
+        network |= {"tile": card["image_size"][0], **tiling}
+    if recipe:
+        settled = Recipe.model_validate(migrated_recipe(recipe)).resolve()
+        recipe = settled.model_dump(mode="json")
+    old = {*_FORMAT_1_NETWORK, "tiling"}
+    kept = {key: value for key, value in card.items() if key not in old}
+    return {**kept, "format": FORMAT, "network": network, "recipe": recipe}

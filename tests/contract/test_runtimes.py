@@ -75,8 +75,7 @@ def images(request: pytest.FixtureRequest) -> NDArray[np.uint8]:
 def reference(model: Path) -> Callable[[NDArray[np.uint8]], tuple[NDArray, NDArray]]:
     """Maps and reconstructions by the published formula, from the network as it was trained."""
     card, state = read_model(model)
-    widths = card.reconstructive_width, card.discriminative_width
-    network = Draem(*widths, card.shape, card.scales)
+    network = Draem(card.network)
     network.load_state_dict(state)
     network.eval()
 

@@ -42,7 +42,7 @@ def test_the_base_install_inspects_without_torch(
     save_image: Callable[..., Path],
     tmp_path: Path,
 ) -> None:
-    write_tiny_model(tmp_path / "model.safetensors", shape="compact")
+    write_tiny_model(tmp_path / "model.safetensors", architecture="compact")
     exported = draem.export(tmp_path / "model.safetensors", "onnx").path
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (80, 100, 3), np.uint8) for _ in range(3)]

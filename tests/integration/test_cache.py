@@ -13,7 +13,7 @@ from PIL import Image
 import draem
 from draem.datasets.cache import Cache
 from draem.model_file import read_model
-from draem.training.images import RunImages, read_run_images, without_auto
+from draem.training.images import RunImages, read_run_images, resolve_recipe
 from draem.training.recipe import make_recipe
 
 Cli = Callable[..., object]
@@ -27,7 +27,7 @@ from draem.datasets.cache import Cache
 from draem.simulation import pictures as module
 from draem.simulation.varied import make_simulator
 from draem.training.images import read_run_images
-from draem.training.recipe import make_recipe, simulation_profile
+from draem.training.recipe import make_recipe
 
 def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -46,11 +46,11 @@ data, folder, textures = sys.argv[1:]
 recipe = make_recipe("compact", overrides={
     "network": {"image_size": (256, 256)},
     "simulation": {"textures": textures},
-})
+}).resolve()
 images = read_run_images(data, recipe, None, Cache("always", Path(folder)))
 for pictures in (images.training, images.held_out_pictures()):
     simulator = make_simulator(
-        pictures, images.textures, simulation_profile(recipe), 0, torch.ones(256, 256).bool()
+        pictures, images.textures, recipe.simulation, 0, torch.ones(256, 256).bool()
     )
     assert simulator.foreground is not None
     for step in range(4):
@@ -78,7 +78,9 @@ def test_a_run_finds_the_same_images_in_the_cache(
     def read(cache: Cache | None, seed: int = 0) -> RunImages:
         training = {"seed": seed, "held_out_share": 0.3}
         recipe = make_recipe("compact", overrides={"network": network, "training": training})
-        return read_run_images(shared_category, without_auto(recipe, shared_category), None, cache)
+        return read_run_images(
+            shared_category, resolve_recipe(recipe, shared_category), None, cache
+        )
 
     always = Cache("always", tmp_path)
     for seed in (0, 0, 1):

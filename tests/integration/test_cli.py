@@ -78,7 +78,7 @@ def test_inspecting_with_an_exported_model_imports_what_that_needs(
     run_python: Callable[..., subprocess.CompletedProcess[str]],
     tmp_path: Path,
 ) -> None:
-    write_tiny_model(tmp_path / "model.safetensors", shape="compact")
+    write_tiny_model(tmp_path / "model.safetensors", architecture="compact")
     exported = draem.export(tmp_path / "model.safetensors", "onnx").path
     save_image(tmp_path / "images" / "0.png", np.zeros((64, 64, 3), np.uint8))
     done = run_python(
@@ -366,8 +366,8 @@ def test_train_from_the_warm_start_or_from_scratch(
         )
         assert outcome.status == 0, outcome.err
         card = read_card(tmp_path / name / "model.safetensors")
-        assert card.shape == "compact"
-        assert card.recipe["training"]["init"] == ("scratch" if name == "scratch" else "warm")
+        assert card.network.architecture == "compact"
+        assert card.recipe.training.init == ("scratch" if name == "scratch" else "warm")
         prints[name] = card.fingerprint
     assert prints["preset"] == prints["warm"] != prints["scratch"]
 
@@ -380,8 +380,8 @@ def test_info_shows_the_model(draem_cli: Cli, trained_run: Path) -> None:
     assert re.search(r"^network +compact$", outcome.out, re.MULTILINE)
     assert "threshold" in outcome.out
     as_json = json.loads(draem_cli("info", trained_run, "--json").out)
-    assert as_json["image_size"] == [32, 64]
-    assert as_json["shape"] == "compact"
+    assert as_json["network"]["image_size"] == [32, 64]
+    assert as_json["network"]["architecture"] == "compact"
 
 
 def test_calibrate_sets_thresholds_that_every_command_uses(
@@ -502,8 +502,8 @@ def test_train_on_any_folder_with_own_textures(
     assert "on average at most 50% are rejected" in outcome.err
     assert "99 held-out images" in outcome.err
     card = read_card(tmp_path / "run" / "model.safetensors")
-    assert card.recipe["simulation"]["textures"] == str(shared_category / "test")
-    assert card.recipe["training"]["activation_checkpointing"] is True
+    assert card.recipe.simulation.textures == str(shared_category / "test")
+    assert card.recipe.training.activation_checkpointing is True
 
 
 def test_demo_ends_with_the_report(draem_cli: Cli, tmp_path: Path) -> None:

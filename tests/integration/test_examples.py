@@ -34,7 +34,7 @@ def test_plain_onnxruntime_gives_draems_score(
     threshold: float,
 ) -> None:
     calibration = {"threshold": threshold, "false_reject_rate": 0.1, "images": 9}
-    facts = {"shape": "compact", "interpolation": "area", "calibration": calibration}
+    facts = {"architecture": "compact", "interpolation": "area", "calibration": calibration}
     write_tiny_model(tmp_path / "m.safetensors", **facts)
     model = draem.export(tmp_path / "m.safetensors").path
     pixels = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
@@ -62,7 +62,7 @@ def test_plain_onnxruntime_refuses_what_draem_does_outside_the_file(
     name: str,
     value: object,
 ) -> None:
-    write_tiny_model(tmp_path / "m.safetensors", shape="compact", **{name: value})
+    write_tiny_model(tmp_path / "m.safetensors", architecture="compact", **{name: value})
     model = draem.export(tmp_path / "m.safetensors").path
     picture = save_image(tmp_path / "a.png", np.zeros((64, 64, 3), np.uint8))
     ended = run_example(model, picture)

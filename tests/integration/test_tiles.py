@@ -63,9 +63,8 @@ def test_train_by_tiles_then_inspect_and_evaluate(
     assert "(1 calibration image)" in outcome.err
 
     card = read_card(run / "model.safetensors")
-    assert card.image_size == (32, 32)
-    assert card.tiling is not None
-    assert card.tiling.overlap == 8
+    assert card.network.image_size == (32, 32)
+    assert card.network.overlap == 8
     assert card.training_set is not None
     assert card.training_set.images == 5
     recipe = make_recipe(file=run / "recipe.toml")
@@ -107,8 +106,7 @@ def test_a_tiled_run_goes_on_and_repeats(
     again = draem.train(sizes_mixed, tmp_path / "run", recipe, resume=True, device="cpu")
     assert again.card.fingerprint == first.card.fingerprint
     assert again.card.calibration == first.card.calibration
-    assert first.card.tiling is not None
-    assert first.card.tiling.overlap == 4
+    assert first.card.network.overlap == 4
 
 
 def test_a_model_of_resized_images_may_be_tiled_with_a_warning(

@@ -66,14 +66,14 @@ def test_a_run_leaves_everything_the_guide_names(trained_run: Path) -> None:
 
 def test_the_model_knows_how_it_was_made(trained_run: Path) -> None:
     card = read_card(trained_run / "model.safetensors")
-    assert card.image_size == (32, 64)
-    assert card.shape == "compact"
+    assert card.network.image_size == (32, 64)
+    assert card.network.architecture == "compact"
     assert card.training_set is not None
     assert card.training_set.images == 9
     assert card.calibration is not None
     assert card.calibration.images == 1
     assert card.calibration.false_reject_rate == 0.5
-    assert card.recipe["training"]["steps"] == 12
+    assert card.recipe.training.steps == 12
     assert card.versions["torch"] == torch.__version__
     assert "val_pixel_ap" in card.figures
 
@@ -201,7 +201,7 @@ def test_a_warm_run_starts_from_the_weights_that_come_with_draem(
         }
         recipe = make_recipe("compact", overrides=overrides)
         result = draem.train(shared_category, tmp_path / init, recipe, device="cpu")
-        assert result.card.recipe["training"]["init"] == init
+        assert result.card.recipe.training.init == init
         states[init] = read_model(result.model)[1]
 
     _, start = read_model(WARM_START)
@@ -250,15 +250,15 @@ def test_an_automatic_image_size_is_stored_as_numbers_and_need_not_be_stated_aga
     auto = make_recipe(file=tiny_recipe, overrides=options)
     first = draem.train(category, run, auto, device="cpu")
     # 48x80 images: 256 times 80 / 48 is 427, and 416 the nearest multiple of 32.
-    assert first.card.image_size == (256, 416)
-    assert first.card.recipe["network"]["image_size"] == [256, 416]
+    assert first.card.network.image_size == (256, 416)
+    assert first.card.recipe.network.image_size == (256, 416)
     assert make_recipe(file=run / "recipe.toml").network.image_size == (256, 416)
 
     for asked in (None, auto):
         (run / "model.safetensors").unlink()
         again = draem.train(category, run, asked, resume=True, device="cpu")
         assert again.card.fingerprint == first.card.fingerprint
-        assert again.card.image_size == (256, 416)
+        assert again.card.network.image_size == (256, 416)
     (run / "model.safetensors").unlink()
     other = make_recipe(file=tiny_recipe, overrides={"training": {"steps": 2}})
     with pytest.raises(RecipeError, match=r"network\.image_size"):
@@ -392,7 +392,7 @@ def test_a_region_of_interest_limits_training_scores_and_threshold(
     assert found.anomaly_score == pytest.approx(card.calibration.threshold, rel=1e-3)
     assert found.anomaly_score < card.calibration.threshold
     assert (found.anomaly_map[:, 40:] == 0).all()
-    assert card.recipe["region_of_interest"] == {"polygons": [[list(corner) for corner in left[0]]]}
+    assert card.recipe.region_of_interest.polygons == (tuple(left[0]),)
 
     (run / "model.safetensors").unlink()
     other = make_recipe(file=tiny_recipe, overrides={"simulation": {"profile": profile}})

@@ -28,20 +28,14 @@ from draem.model_file import (
     write_card,
     write_model,
 )
+from draem.training.recipe import make_recipe
+from tests.support import model_card
 
 READERS = pytest.mark.parametrize("read", [read_card, read_model, load])
 
 
 def plain_card(**facts: object) -> ModelCard:
-    return ModelCard(
-        **{
-            "preset": "compact",
-            "reconstructive_width": 4,
-            "discriminative_width": 4,
-            "image_size": (64, 64),
-            **facts,
-        }
-    )
+    return model_card(image_size=(64, 64), **facts)
 
 
 @pytest.fixture
@@ -93,9 +87,9 @@ PICKLERS = pytest.mark.parametrize("save", [zip_pickle, legacy_pickle, plain_pic
 
 def test_a_model_comes_back_as_it_was(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     card = plain_card(
-        shape="compact",
+        architecture="compact",
         interpolation="area",
-        recipe={"training": {"seed": 3, "learning_rate": 1e-4}, "network": {"sizes": [1, 2]}},
+        recipe=make_recipe(overrides={"training": {"seed": 3, "learning_rate": 1e-4}}).resolve(),
         calibration=Calibration(threshold=0.1, false_reject_rate=1 / 3, images=20),
         training_set=TrainingSet(images=180, fingerprint="ab" * 8),
         versions={"draem": "0.1.0"},
@@ -258,7 +252,9 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
 
 
 def card_text(**changes: object) -> str:
-    return json.dumps({**json.loads(plain_card().model_dump_json()), **changes})
+    card = json.loads(plain_card().model_dump_json())
+    network = {key: changes.pop(key) for key in tuple(changes) if key in card["network"]}
+    return json.dumps({**card, "network": {**card["network"], **network}, **changes})
 
 
 @pytest.mark.parametrize(
@@ -272,7 +268,7 @@ def card_text(**changes: object) -> str:
         (card_text(interpolation="cubic"), "interpolation"),
         (card_text(reconstructive_width=-1), "reconstructive_width"),
         (card_text(discriminative_width=0), "discriminative_width"),
-        (card_text(shape="large"), "shape.*'published' or 'compact'"),
+        (card_text(architecture="large"), "architecture.*'published' or 'compact'"),
         (card_text(calibration={"threshold": None}), "calibration.threshold"),
         (card_text(unheard_of=1), "unheard_of.*update draem"),
         ("[" * 5000, "Invalid JSON"),
@@ -285,20 +281,10 @@ def test_wrong_metadata_is_refused_by_name(tmp_path: Path, text: str, named: str
         read_card(path)
 
 
-def test_a_card_without_a_shape_is_of_the_published_one(tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
-    older = json.loads(card_text())
-    del older["shape"]
-    for card, shape in ((older, "published"), ({**older, "shape": "compact"}, "compact")):
-        metadata = {"draem": json.dumps(card)}
-        save_file({"weight": torch.zeros(2)}, path, metadata=metadata)
-        assert read_card(path).shape == shape
-
-
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    save_file({"weight": torch.zeros(2)}, path, metadata={"draem": card_text(format=2)})
-    with pytest.raises(ModelFileError, match=r"newer.*format 1 or older.*format 2.*Update draem"):
+    save_file({"weight": torch.zeros(2)}, path, metadata={"draem": card_text(format=3)})
+    with pytest.raises(ModelFileError, match=r"newer.*format 2 or older.*format 3.*Update draem"):
         read_card(path)
 
 

@@ -18,7 +18,7 @@ def command(
 ) -> None:
     """Convert a checkpoint pair of the published DRAEM code."""
     import draem
-    from draem.training.recipe import parse_image_size
+    from draem.config import parse_image_size
 
     draem.import_upstream(
         reconstructive, discriminative, out, image_size=parse_image_size(image_size)

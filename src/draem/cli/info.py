@@ -26,19 +26,20 @@ def command(
     if as_json:
         typer.echo(card.model_dump_json(indent=2))
         return
-    height, width = card.image_size
+    network = card.network
+    height, width = network.image_size
     facts: dict[str, object] = {
         "preset": card.preset,
-        "network": card.shape,
-        "widths": f"{card.reconstructive_width} reconstructive, "
-        f"{card.discriminative_width} discriminative",
+        "network": network.architecture,
+        "widths": f"{network.reconstructive_width} reconstructive, "
+        f"{network.discriminative_width} discriminative",
         "image size": f"{height}x{width} (height x width), "
         + (
-            f"tiles that overlap by {card.tiling.overlap} pixels"
-            if card.tiling
-            else f"{card.interpolation} resize"
+            f"tiles that overlap by {network.overlap} pixels"
+            if network.tile
+            else f"{network.interpolation} resize"
         ),
-        "mean filter": f"{card.smoothing} at 256 pixels",
+        "mean filter": f"{network.smoothing} at 256 pixels",
         "fingerprint": card.fingerprint,
     }
     if card.region_of_interest:
@@ -55,7 +56,8 @@ def command(
     else:
         facts["threshold"] = "none"
     facts |= {f"figure {name}": f"{value:.4f}" for name, value in card.figures.items()}
-    for section, options in card.recipe.items():
+    recipe = {} if card.recipe is None else card.recipe.model_dump(mode="json", exclude_none=True)
+    for section, options in recipe.items():
         if isinstance(options, dict):
             facts |= {f"{section}.{key}": value for key, value in options.items()}
     facts |= {f"made with {name}": version for name, version in card.versions.items()}

@@ -68,7 +68,7 @@ def command(
         model, device=device, threads=threads, min_area=min_area, region_of_interest=roi
     )
     if tile is not None or overlap is not None:
-        resized = inspector.card.tiling is None
+        resized = inspector.card.network.tile is None
         inspector = inspector.with_tiles(tile, overlap)
         if resized and inspector.threshold is not None:
             typer.echo(_NOT_TRAINED_ON_TILES, err=True)

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from draem.cli.recipe_options import recipe_options
 
+
+@recipe_options(
+    "network.image_size",
+    "network.tile",
+    "network.overlap",
+    "simulation.textures",
+    "simulation.profile",
+    "region_of_interest.mask",
+)
 def command(
+    *,
     data: Annotated[
         Path, typer.Argument(help="A category in MVTec layout, or a folder of good images.")
     ],
@@ -17,31 +28,7 @@ def command(
         Literal["compact", "full"] | None,
         typer.Option(help="Whose simulation to show.", show_default="compact"),
     ] = None,
-    profile: Annotated[
-        Literal["paper", "upstream", "varied"] | None,
-        typer.Option(
-            help="As in the paper, as in the published code, or of many kinds.",
-            show_default="preset's",
-        ),
-    ] = None,
-    textures: Annotated[
-        Path | None,
-        typer.Option(help="Folder of anomaly sources.", show_default="the built-in textures"),
-    ] = None,
-    image_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|N|HxW", help="Network input in pixels.", show_default="preset's"
-        ),
-    ] = None,
-    roi: Annotated[
-        Path | None,
-        typer.Option(help="Mask of the part to inspect, white there.", show_default="everything"),
-    ] = None,
-    tile: Annotated[
-        int | None, typer.Option(help="Side of tiles to cut images into.", show_default="none")
-    ] = None,
-    overlap: Annotated[int | None, typer.Option(help="Of neighbouring tiles, in pixels.")] = None,
+    overrides: dict[str, dict[str, Any]],
     recipe: Annotated[
         Path | None, typer.Option(help="TOML file with any of the recipe's keys.")
     ] = None,
@@ -54,25 +41,15 @@ def command(
     from draem.files import make_folder
     from draem.imaging.encode import write_png
     from draem.simulation.preview_sheet import simulation_sheet
-    from draem.training.images import read_roi, without_auto
-    from draem.training.recipe import asked_input, fixed_image_size, simulation_profile
+    from draem.training.images import read_roi, resolve_recipe
 
-    made = draem.make_recipe(
-        preset,
-        recipe,
-        {
-            "network": asked_input(image_size, tile, overlap),
-            "simulation": {"profile": profile, "textures": str(textures) if textures else None},
-            "region_of_interest": {"mask": str(roi) if roi else None},
-        },
-    )
-    made = without_auto(made, data)
+    made = resolve_recipe(draem.make_recipe(preset, recipe, overrides), data)
     batch = draem.simulate(
         data,
         samples=samples,
-        profile=simulation_profile(made),
+        profile=made.simulation,
         textures=made.simulation.textures,
-        image_size=fixed_image_size(made),
+        image_size=made.network.image_size,
         tile_overlap=made.network.overlap,
         seed=seed,
         region_of_interest=read_roi(made, read_normal_images(data)),

@@ -208,10 +208,12 @@ def _summary(inspector: Inspector, data: Path, rule: MaskRule, tally: _Tally) ->
 
 def _facts(inspector: Inspector) -> dict[str, object]:
     card = inspector.card
-    facts = card.model_dump(include={"fingerprint", "preset", "image_size", "interpolation"})
-    if card.tiling:
-        facts["tile_overlap"] = card.tiling.overlap
-    facts["widths"] = f"{card.reconstructive_width}/{card.discriminative_width}"
+    network = card.network
+    facts = card.model_dump(include={"fingerprint", "preset"})
+    facts |= network.model_dump(include={"image_size", "interpolation"})
+    if network.tile:
+        facts["tile_overlap"] = network.overlap
+    facts["widths"] = f"{network.reconstructive_width}/{network.discriminative_width}"
     if inspector.region_of_interest is not None:
         facts["region_of_interest_share"] = float(inspector.region_of_interest.mean())
     if card.calibration:

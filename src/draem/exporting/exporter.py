@@ -110,10 +110,10 @@ def export(
     card, network = read_network(source)
     make_folder(target.parent)
     check_writable(target)
-    images = comparison_images(card.image_size)
+    images = comparison_images(card.network.image_size)
     # Of a copy, as the runtime lays weights out anew.
     cpu = torch.device("cpu")
-    expected = TorchRuntime(copy.deepcopy(network), cpu, card.smoothing).run(images)
+    expected = TorchRuntime(copy.deepcopy(network), cpu, card.network.smoothing).run(images)
     _check_finite(expected, source)
     with tempfile.TemporaryDirectory() as folder:
         # OpenVINO's two files must have one name.
@@ -121,8 +121,8 @@ def export(
         onnx = made.with_suffix(".onnx")
         say("Writing")
         write_onnx(
-            WholeGraph(network, card.smoothing, reconstruction=reconstruction),
-            card.image_size,
+            WholeGraph(network, card.network.smoothing, reconstruction=reconstruction),
+            card.network.image_size,
             onnx,
         )
         for convert in _CONVERTERS[to]:

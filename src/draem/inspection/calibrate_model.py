@@ -190,26 +190,26 @@ def _refuse_training_images(
 
     Other sets that share images with it are not recognised: the card keeps one hash for all.
     """
-    options = card.recipe.get("training")
-    if card.training_set is None or not isinstance(options, dict):
+    if card.training_set is None or card.recipe is None:
         return
-    share, seed = options.get("held_out_share", 0), options.get("seed", 0)
-    _, kept = train_held_out_split(len(paths), share, seed)
+    options = card.recipe.training
+    _, kept = train_held_out_split(len(paths), options.held_out_share, options.seed)
     # Only a set of the same size is worth decoding.
     if len(kept) != card.training_set.images:
         return
     in_order = sorted(paths, key=lambda path: path.parts)
     trained = [in_order[index] for index in kept]
-    size, interpolation, tiling = card.image_size, card.interpolation, card.tiling
-    if tiling is None:
+    network = card.network
+    size, overlap = network.image_size, network.overlap
+    if overlap is None:
         count = len(trained)
     else:
-        count = sum(grid.count for grid in plan_grids(trained, size, tiling.overlap))
+        count = sum(grid.count for grid in plan_grids(trained, size, overlap))
 
     def decode(part: Sequence[Path]) -> NDArray[np.uint8]:
-        if tiling is None:
-            return decode_images(part, size, interpolation)
-        return decode_tiles(part, size, tiling.overlap)[0]
+        if overlap is None:
+            return decode_images(part, size, network.interpolation)
+        return decode_tiles(part, size, overlap)[0]
 
     try:
         found = fingerprint_files(trained, decode, (count, *size, 3), progress)

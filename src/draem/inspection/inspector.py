@@ -20,7 +20,7 @@ from draem.inspection.regions import Region, find_regions
 from draem.inspection.runtime import Runtime, RuntimeOutput
 from draem.inspection.scoring import anomaly_score, smoothing_size
 from draem.inspection.tiling import run_tiles, tiled_regions
-from draem.model_card import ModelCard, Tiling
+from draem.model_card import ModelCard
 
 _WHOLE_IMAGE = 1024, 1024
 """At this size a region of interest is kept where the network's input is a tile of the image."""
@@ -120,8 +120,9 @@ class Inspector:
         Raises:
             InputError: The network takes no tiles of this size, or the overlap is out of range.
         """
-        size, tiling = self.card.image_size, self.card.tiling
-        if tile is None and tiling is None:
+        network = self.card.network
+        size = network.image_size
+        if tile is None and network.tile is None:
             raise InputError(
                 "this model is not tiled, so its tiles have no overlap",
                 hint=f"Add --tile {size[0]} to inspect by tiles" if size[0] == size[1] else None,
@@ -134,9 +135,10 @@ class Inspector:
                 hint="Train a model with --tile for tiles of another size",
             )
         if overlap is None:
-            overlap = min(size) // 8 if tiling is None else tiling.overlap
+            overlap = min(size) // 8 if network.overlap is None else network.overlap
         plan_tiles(size, size, overlap)  # refuses an overlap that is out of range
-        card = self.card.model_copy(update={"tiling": Tiling(overlap=overlap)})
+        tiled = network.replace(tile=size[0], overlap=overlap)
+        card = self.card.model_copy(update={"network": tiled})
         return Inspector(
             card,
             self._runtime,
@@ -169,9 +171,9 @@ class Inspector:
                 expected="(height, width, 3), RGB",
                 found=str(image.shape),
             )
-        if self.card.tiling is not None:
+        if self.card.network.tile is not None:
             return image
-        return resize_image(image, self.card.image_size, self.card.interpolation)
+        return resize_image(image, self.card.network.image_size, self.card.network.interpolation)
 
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run the model on images that are already of the network's size.
@@ -185,7 +187,7 @@ class Inspector:
             InputError: The array is no batch of such images, or the model gives scores that are
                 not finite, which no threshold would catch.
         """
-        expected = (*self.card.image_size, 3)
+        expected = (*self.card.network.image_size, 3)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
             raise InputError(
                 "the network takes no such batch",
@@ -194,7 +196,7 @@ class Inspector:
                 hint="Use `inspect` for images of any size, or `prepare` to bring them to this one",
             )
         output = self._run_everywhere(images)
-        return limit_output(output, self.region_of_interest, self.card.smoothing)
+        return limit_output(output, self.region_of_interest, self.card.network.smoothing)
 
     def _run_everywhere(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         output = self._runtime.run(images)
@@ -217,21 +219,21 @@ class Inspector:
         Raises:
             InputError: The model gives scores that are not finite.
         """
-        if self.card.tiling is None:
+        if self.card.network.tile is None:
             return self.run(prepared[None])
         whole = prepared.shape[0], prepared.shape[1]
         return run_tiles(
             self._run_everywhere,
             prepared,
-            self.card.image_size,
-            self.card.tiling.overlap,
+            self.card.network.image_size,
+            self.card.network.overlap or 0,
             self._filter_side,
             None if self.region_of_interest is None else roi_at(self.region_of_interest, whole),
         )
 
     @property
     def _filter_side(self) -> int:
-        return smoothing_size(*self.card.image_size, self.card.smoothing)
+        return smoothing_size(*self.card.network.image_size, self.card.network.smoothing)
 
     @overload
     def inspect(self, images: NDArray[np.uint8]) -> Inspection: ...
@@ -290,12 +292,12 @@ class Inspector:
             level = calibration.review_threshold
         pixel_threshold = calibration.pixel_threshold if calibration else None
         regions = (
-            _regions(anomaly_map, score, level, size, self.card.smoothing, pixel_threshold)
-            if self.card.tiling is None
+            _regions(anomaly_map, score, level, size, self.card.network.smoothing, pixel_threshold)
+            if self.card.network.tile is None
             else tiled_regions(anomaly_map, score, level, self._filter_side, pixel_threshold)
         )
         whole_map = resize_map(anomaly_map, size)
-        if self.region_of_interest is not None and self.card.tiling is None:
+        if self.region_of_interest is not None and self.card.network.tile is None:
             # Resizing spreads the outermost pixels beyond the border.
             whole_map = limit_map(whole_map, roi_at(self.region_of_interest, size))
         return Inspection(
@@ -311,13 +313,13 @@ class Inspector:
 
 def _roi(card: ModelCard, asked: RoiLike | None) -> NDArray[np.bool_] | None:
     """What lies in the model's region of interest and in the one asked for; None for everything."""
-    inside = np.ones(card.image_size if card.tiling is None else _WHOLE_IMAGE, bool)
+    inside = np.ones(card.network.image_size if card.network.tile is None else _WHOLE_IMAGE, bool)
     if card.region_of_interest is not None:
         own = decode_roi(card.region_of_interest)
-        if own.shape != card.image_size:
+        if own.shape != card.network.image_size:
             raise ModelFileError(
                 "the model's region of interest has another size than its images",
-                expected=str(card.image_size),
+                expected=str(card.network.image_size),
                 found=str(own.shape),
             )
         inside &= fit_roi(own, inside.shape)

@@ -80,7 +80,7 @@ def load_torch_runtime(
     card, model = read_network(path)
     if threads:
         torch.set_num_threads(threads)
-    return card, TorchRuntime(model, resolve_device(device), card.smoothing)
+    return card, TorchRuntime(model, resolve_device(device), card.network.smoothing)
 
 
 def read_network(path: str | Path) -> tuple[ModelCard, Draem]:
@@ -91,9 +91,9 @@ def read_network(path: str | Path) -> tuple[ModelCard, Draem]:
         ImageSizeError: Its image size does not suit the network.
     """
     card, state = read_model(path)
-    check_image_size(*card.image_size)
+    check_image_size(*card.network.image_size)
     with torch.device("meta"):
-        model = Draem(card.reconstructive_width, card.discriminative_width, card.shape, card.scales)
+        model = Draem(card.network)
     try:
         model.load_state_dict(state, assign=True)
     except RuntimeError as error:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from draem.config import SIZE_STEP, ResolvedNetworkConfig
 from draem.errors import ImageSizeError
 from draem.networks.blocks import initialise
 from draem.networks.checkpointing import CheckpointedModule
@@ -19,10 +20,6 @@ from draem.networks.compact import (
 )
 from draem.networks.discriminative import DiscriminativeSubNetwork
 from draem.networks.reconstructive import ReconstructiveSubNetwork
-
-Shape = Literal["published", "compact"]
-SIZE_STEP = 32
-"""Both sides of the input must be multiples of this many pixels."""
 
 
 class DraemOutput(NamedTuple):
@@ -40,38 +37,29 @@ class DraemOutput(NamedTuple):
 class Draem(nn.Module):
     """DRAEM's two sub-networks in one module.
 
+    Without a reconstructive sub-network (a width of 0, the paper's ablation) the discriminative one
+    is given the image twice.
+
     Args:
-        reconstructive_width: Channels of the first stage; 128 as published. With 0 there is no
-            reconstructive sub-network, and the discriminative one is given the image twice: the
-            paper's ablation.
-        discriminative_width: Channels of the first stage; 64 as published.
-        shape: `published`, or `compact`: fewer operations, made for CPUs.
-        scales: How many scales are looked at in evaluation mode, each half as fine as the one
-            before; 1 as published.
+        config: Widths, architecture and scales; the published ones if omitted.
     """
 
-    def __init__(
-        self,
-        reconstructive_width: int = 128,
-        discriminative_width: int = 64,
-        shape: Shape = "published",
-        scales: int = 1,
-    ) -> None:
+    def __init__(self, config: ResolvedNetworkConfig | None = None) -> None:
         super().__init__()
-        self._scales = scales
-        compact = shape == "compact"
+        config = config or ResolvedNetworkConfig()
+        self._scales = config.scales
+        compact = config.architecture == "compact"
         reconstructive = CompactReconstructive if compact else ReconstructiveSubNetwork
         discriminative = CompactDiscriminative if compact else DiscriminativeSubNetwork
-        self.reconstructive: nn.Module = (
-            reconstructive(reconstructive_width) if reconstructive_width else nn.Identity()
-        )
-        self.discriminative: nn.Module = discriminative(discriminative_width)
+        width = config.reconstructive_width
+        self.reconstructive: nn.Module = reconstructive(width) if width else nn.Identity()
+        self.discriminative: nn.Module = discriminative(config.discriminative_width)
 
     def forward(self, images: Tensor) -> DraemOutput:
         """Reconstruct the images and mark what differs.
 
-        In evaluation mode the logits are the mean over all scales; training shows the network one
-        scale at a time. The reconstruction is always that of the images' own scale.
+        In evaluation mode the logits are the mean over all scales; in training each sample shows
+        one scale. The reconstruction is always at the images' own scale.
 
         Args:
             images: (batch, 3, height, width) RGB in [0, 1]; sides divisible by 32.
@@ -101,7 +89,7 @@ class Draem(nn.Module):
         return functional.interpolate(logits, size=like.shape[-2:], mode="bilinear")
 
     def checkpoint_activations(self, recompute: bool = True) -> None:
-        """Train with less memory and more time: see `CheckpointedModule`."""
+        """Train with less memory and more time; see `CheckpointedModule`."""
         for part in self.modules():
             if isinstance(part, CheckpointedModule):
                 part.recompute = recompute
@@ -123,33 +111,24 @@ def repeat_border(images: Tensor, step: int) -> Tensor:
     return images
 
 
-def build_draem(
-    reconstructive_width: int = 128,
-    discriminative_width: int = 64,
-    shape: Shape = "published",
-    scales: int = 1,
-    *,
-    seed: int = 0,
-) -> Draem:
+def build_draem(config: ResolvedNetworkConfig | None = None, *, seed: int = 0) -> Draem:
     """A freshly initialised model; the same seed gives the same weights.
 
     Args:
-        reconstructive_width: Channels of the reconstructive sub-network's first stage.
-        discriminative_width: Channels of the discriminative sub-network's first stage.
-        shape: `published` or `compact`.
-        scales: How many scales are looked at in evaluation mode.
+        config: Widths, architecture and scales; the published ones if omitted.
         seed: Decides the starting weights. Global random state is neither read nor changed.
 
     Example:
-        >>> model = build_draem(4, 4, seed=1)
-        >>> output = model(torch.zeros(1, 3, 32, 64))
+        >>> small = ResolvedNetworkConfig(reconstructive_width=4, discriminative_width=4)
+        >>> output = build_draem(small, seed=1)(torch.zeros(1, 3, 32, 64))
         >>> tuple(output.reconstruction.shape), tuple(output.mask_logits.shape)
         ((1, 3, 32, 64), (1, 2, 32, 64))
     """
+    config = config or ResolvedNetworkConfig()
     with torch.device("meta"):
-        model = Draem(reconstructive_width, discriminative_width, shape, scales)
+        model = Draem(config)
     model.to_empty(device="cpu")
-    start = initialise_compact if shape == "compact" else initialise
+    start = initialise_compact if config.architecture == "compact" else initialise
     start(model, torch.Generator().manual_seed(seed))
     return model
 

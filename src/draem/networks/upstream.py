@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from draem._version import __version__
+from draem.config import ResolvedNetworkConfig
 from draem.errors import ModelFileError, OutputError
 from draem.model_card import ModelCard
 from draem.model_file import read_checkpoint, write_model
@@ -59,9 +60,7 @@ def import_upstream(
     weights = convert_upstream(read_checkpoint(reconstructive), read_checkpoint(discriminative))
     card = ModelCard(
         preset="upstream",
-        reconstructive_width=weights.reconstructive_width,
-        discriminative_width=weights.discriminative_width,
-        image_size=image_size,
+        network=weights.network.replace(image_size=image_size),
         versions={"draem": __version__, "torch": torch.__version__},
     )
     return write_model(out, weights.state, card)
@@ -71,13 +70,11 @@ class UpstreamWeights(NamedTuple):
     """A published checkpoint pair in our terms.
 
     Attributes:
-        reconstructive_width: Channels of the reconstructive sub-network's first stage.
-        discriminative_width: Channels of the discriminative sub-network's first stage.
+        network: Widths of the published architecture.
         state: What `Draem.load_state_dict` takes, for RGB images.
     """
 
-    reconstructive_width: int
-    discriminative_width: int
+    network: ResolvedNetworkConfig
     state: dict[str, Tensor]
 
 
@@ -100,7 +97,10 @@ def convert_upstream(
     state = {
         name: value.float() if value.is_floating_point() else value for name, value in state.items()
     }
-    weights = UpstreamWeights(first.shape[0], second.shape[0], state)
+    network = ResolvedNetworkConfig(
+        reconstructive_width=first.shape[0], discriminative_width=second.shape[0]
+    )
+    weights = UpstreamWeights(network, state)
     _check_complete(weights)
     _swap_channels(state)
     return weights
@@ -141,7 +141,7 @@ def _level(level: str) -> int:
 
 def _check_complete(weights: UpstreamWeights) -> None:
     with torch.device("meta"):
-        model = Draem(weights.reconstructive_width, weights.discriminative_width)
+        model = Draem(weights.network)
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in weights.state.items()}
     wrong = sorted(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
+from draem.config import PROFILES, ProfileName, ResolvedSimulationConfig
 from draem.datasets.decoded import decode_images, decode_tiles
 from draem.datasets.layout import read_normal_images
 from draem.errors import RecipeError
 from draem.imaging.roi import RoiLike, fit_roi
 from draem.networks.model import check_image_size
-from draem.simulation.profile import PROFILES, ProfileName, SimulationProfile
 from draem.simulation.simulator import SimulatedBatch
 from draem.simulation.textures import builtin_textures, load_textures
 from draem.simulation.varied import make_simulator, texture_size
@@ -21,7 +21,7 @@ def simulate(
     data: str | Path,
     *,
     samples: int = 8,
-    profile: ProfileName | SimulationProfile = "upstream",
+    profile: ProfileName | ResolvedSimulationConfig = "upstream",
     textures: str | Path | None = None,
     image_size: int | tuple[int, int] = 256,
     tile_overlap: int | None = None,
@@ -50,7 +50,7 @@ def simulate(
         TextureError: The textures folder holds no textures.
         RecipeError: The profile is unknown, or no samples are asked for.
     """
-    if not isinstance(profile, SimulationProfile):
+    if isinstance(profile, str):
         if profile not in PROFILES:
             raise RecipeError(
                 f"there is no simulation profile `{profile}`",
@@ -69,7 +69,7 @@ def simulate(
         images = decode_images(paths, image_size, "area")
     else:
         images, _ = decode_tiles(paths, image_size, tile_overlap)
-    source_size = texture_size(profile.name, image_size)
+    source_size = texture_size(profile.profile, image_size)
     sources = (
         load_textures(Path(textures), source_size) if textures else builtin_textures(source_size)
     )

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from draem.config import ResolvedSimulationConfig
 from draem.errors import InputError
 from draem.simulation import lut
 from draem.simulation.augment import (
@@ -33,7 +34,6 @@ from draem.simulation.grayscale import is_grayscale
 from draem.simulation.interest import checked_roi
 from draem.simulation.perlin import perlin_field
 from draem.simulation.pictures import Pictures, taken, to_device
-from draem.simulation.profile import SimulationProfile
 from draem.simulation.rectangles import rectangles
 
 _OPERATIONS: dict[str, tuple[Operation, ...]] = {
@@ -105,7 +105,7 @@ class Simulator:
         self,
         normal_images: Tensor | Pictures,
         textures: Tensor,
-        profile: SimulationProfile,
+        profile: ResolvedSimulationConfig,
         seed: int = 0,
         region_of_interest: Tensor | None = None,
     ) -> None:

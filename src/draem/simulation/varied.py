@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from draem.config import ResolvedSimulationConfig
 from draem.simulation.batch_indexing import on_device, pick, put, rows_of, take
 from draem.simulation.fills import Fills, draw_fills, fill, made_of
 from draem.simulation.filters import box_blur, dilate
@@ -20,7 +21,6 @@ from draem.simulation.foreground import COARSE, find_foreground, place_weights
 from draem.simulation.grayscale import are_grayscale
 from draem.simulation.interest import within_roi
 from draem.simulation.pictures import Pictures
-from draem.simulation.profile import SimulationProfile
 from draem.simulation.shapes import Shapes, draw_shapes, shape_weights
 from draem.simulation.simulator import SimulatedBatch, Simulator, seeded_generator
 from draem.simulation.windows import Windows, cut, locate
@@ -274,12 +274,12 @@ def visible(normal: Tensor, simulated: Tensor) -> Tensor:
 def make_simulator(
     normal_images: Tensor | Pictures,
     textures: Tensor,
-    profile: SimulationProfile,
+    profile: ResolvedSimulationConfig,
     seed: int = 0,
     region_of_interest: Tensor | None = None,
 ) -> Simulator:
     """The simulator that a profile asks for; arguments as of `Simulator`."""
-    kind = VariedSimulator if profile.name == "varied" else Simulator
+    kind = VariedSimulator if profile.profile == "varied" else Simulator
     return kind(normal_images, textures, profile, seed, region_of_interest)
 
 
@@ -291,6 +291,6 @@ def texture_size(profile: str, image_size: tuple[int, int]) -> tuple[int, int]:
 def without_clean_samples(simulator: Simulator, seed: int) -> Simulator:
     """The same simulator with another seed, and an anomaly in every sample."""
     other = copy.copy(simulator)
-    other.profile = dataclasses.replace(simulator.profile, clean_share=0.0)
+    other.profile = simulator.profile.replace(clean_share=0.0)
     other.seed = seed
     return other

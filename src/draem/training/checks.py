@@ -7,11 +7,9 @@ from pathlib import Path
 
 import torch
 
+from draem.config import SIZE_STEP, ResolvedRecipe
 from draem.errors import InputError, OutputError, TrainingError
 from draem.networks.devices import multiplies_bf16
-from draem.networks.model import SIZE_STEP
-from draem.training.recipe import fixed_image_size, simulation_profile
-from draem.training.sections import Recipe
 
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -55,7 +53,7 @@ def check_out(out: str | Path, data: str | Path) -> None:
         )
 
 
-def check_devices(devices: int, recipe: Recipe, device: torch.device) -> None:
+def check_devices(devices: int, recipe: ResolvedRecipe, device: torch.device) -> None:
     """Refuse devices, precisions and batches that do not go together.
 
     Raises:
@@ -79,7 +77,7 @@ def check_devices(devices: int, recipe: Recipe, device: torch.device) -> None:
         raise InputError(
             "the CPU does not train in float16", hint="Choose the precision 32, bf16 or auto"
         )
-    height, width = trained_size(recipe)
+    height, width = recipe.trained_size
     if batch_size // devices * (height // SIZE_STEP) * (width // SIZE_STEP) < 2:
         raise InputError(
             "one 32x32 image a step is too little for batch normalisation",
@@ -92,11 +90,3 @@ def precision_of(name: str, device: torch.device) -> str:
     if name != "auto":
         return _PRECISIONS[name]
     return _PRECISIONS["bf16" if multiplies_bf16(device) else "32"]
-
-
-def trained_size(recipe: Recipe) -> tuple[int, int]:
-    """What the network is trained on: whole images, or the windows of `varied`."""
-    profile = simulation_profile(recipe)
-    height, width = fixed_image_size(recipe)
-    crop = profile.crop if profile.name == "varied" else None
-    return (min(crop, height), min(crop, width)) if crop else (height, width)

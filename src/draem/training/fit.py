@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from draem._version import __version__
+from draem.config import Recipe, ResolvedRecipe
 from draem.datasets.cache import Cache, CacheMode
 from draem.errors import RecipeError, TrainingInterrupted
 from draem.imaging.encode import write_png
@@ -23,7 +24,7 @@ from draem.imaging.roi import encode_roi
 from draem.inspection.calibration import calibrate
 from draem.inspection.interest import limit_output
 from draem.inspection.torch_runtime import TorchRuntime
-from draem.model_card import Calibration, ModelCard, Tiling, TrainingSet
+from draem.model_card import Calibration, ModelCard, TrainingSet
 from draem.model_file import write_model
 from draem.networks.devices import explained_memory, resolve_device
 from draem.networks.model import build_draem, check_image_size
@@ -38,23 +39,16 @@ from draem.training.checks import (
     checked_checkpoint,
     is_helper_process,
     precision_of,
-    trained_size,
 )
 from draem.training.ema import WeightEma
-from draem.training.images import RunImages, read_run_images, without_auto
+from draem.training.images import RunImages, read_run_images, resolve_recipe
 from draem.training.keeping import Checkpoints, Records, Stopper
 from draem.training.losses import LossWeights
 from draem.training.module import DraemModule, SimulatedBatches
 from draem.training.progress_bar import TrainingProgress
-from draem.training.recipe import (
-    fixed_image_size,
-    fixed_scales,
-    make_recipe,
-    simulation_profile,
-)
+from draem.training.recipe import make_recipe
 from draem.training.run_folder import RunFolder, resume_run, start_run
 from draem.training.schedule import make_clock
-from draem.training.sections import Recipe
 from draem.training.surroundings import explained, quiet_lightning, stop_gently
 from draem.training.tiled import tiled_scores
 from draem.training.validation import Validation
@@ -74,12 +68,14 @@ class TrainingResult:
     Attributes:
         model: The model file.
         card: What the model file says of itself, its threshold and figures included.
+        recipe: The recipe as it was used.
         steps: Steps trained.
         seconds: Training time, decoding and calibration not counted.
     """
 
     model: Path
     card: ModelCard
+    recipe: ResolvedRecipe
     steps: int
     seconds: float
 
@@ -127,30 +123,29 @@ def train(
     """
     if console is None or is_helper_process():
         console = Console(quiet=True)
-    if resume:
-        run, recipe = resume_run(out, recipe)
-    else:
-        recipe = make_recipe() if recipe is None else recipe
-    if not isinstance(recipe, Recipe):
+    if recipe is not None and not isinstance(recipe, Recipe):
         raise RecipeError(
             "the recipe is of the wrong kind",
             expected="what draem.make_recipe returns",
             found=type(recipe).__name__,
             hint='Write, for example, draem.make_recipe("compact")',
         )
-    recipe = without_auto(recipe, data)
-    check_image_size(*fixed_image_size(recipe))
-    if recipe.training.init == "warm":
-        check_warm_start(recipe.network)
+    if resume:
+        run, resolved = resume_run(out, recipe)
+    else:
+        resolved = resolve_recipe(recipe or make_recipe(), data)
+    check_image_size(*resolved.network.image_size)
+    if resolved.training.init == "warm":
+        check_warm_start(resolved.network)
     place = resolve_device(device)
-    check_devices(devices, recipe, place)
+    check_devices(devices, resolved, place)
     check_out(out, data)
     with explained_memory(_NEEDS_LESS_MEMORY):
         kept = Cache(cache, Path(cache_dir) if cache_dir else None, devices)
-        images = _read(data, recipe, kept, console)
+        images = _read(data, resolved, kept, console)
         if not resume:
-            run = _start(out, recipe)
-        return _Training(run, recipe, images, place, devices, console).finish()
+            run = _start(out, resolved)
+        return _Training(run, resolved, images, place, devices, console).finish()
 
 
 class _Training:
@@ -159,7 +154,7 @@ class _Training:
     def __init__(
         self,
         run: RunFolder,
-        recipe: Recipe,
+        recipe: ResolvedRecipe,
         images: RunImages,
         device: torch.device,
         devices: int,
@@ -183,13 +178,7 @@ class _Training:
             steps=options.steps,
             minutes=options.minutes,
         )
-        network = build_draem(
-            recipe.network.reconstructive_width,
-            recipe.network.discriminative_width,
-            recipe.network.shape,
-            fixed_scales(recipe),
-            seed=options.seed,
-        )
+        network = build_draem(recipe.network, seed=options.seed)
         if options.init == "warm":
             load_warm_start(network)
         network.checkpoint_activations(options.activation_checkpointing)
@@ -204,7 +193,7 @@ class _Training:
             pictures=images.full_fingerprint,
         )
         self._average = WeightEma(network, options.average_decay)
-        self._profile = simulation_profile(recipe)
+        self._profile = recipe.simulation
         self._roi = images.region_of_interest
 
     def finish(self) -> TrainingResult:
@@ -244,7 +233,9 @@ class _Training:
                 hint="Go on from there with the same command and --resume",
             )
         card = write_model(self._run.model, self._average.network.state_dict(), self._card(records))
-        return TrainingResult(self._run.model, card, trainer.global_step, self._clock.seconds)
+        return TrainingResult(
+            self._run.model, card, self._recipe, trainer.global_step, self._clock.seconds
+        )
 
     def _trainer(self) -> Trainer:
         cuda = self._device.type == "cuda"
@@ -288,7 +279,7 @@ class _Training:
 
     def _window_smoothing(self) -> int:
         """The filter that covers as many pixels of a window as it will of the whole image."""
-        whole, trained = fixed_image_size(self._recipe), trained_size(self._recipe)
+        whole, trained = self._recipe.network.image_size, self._recipe.trained_size
         return round(self._recipe.network.smoothing * min(whole) / min(trained))
 
     def _callbacks(self, trainer: Trainer, records: Records) -> list[Callback]:
@@ -307,19 +298,11 @@ class _Training:
         self._console.print(line, highlight=False)
 
     def _card(self, records: Records) -> ModelCard:
-        network = self._recipe.network
         return ModelCard(
             preset=self._recipe.preset,
-            reconstructive_width=network.reconstructive_width,
-            discriminative_width=network.discriminative_width,
-            shape=network.shape,
-            scales=fixed_scales(self._recipe),
-            image_size=fixed_image_size(self._recipe),
-            interpolation=network.interpolation,
-            smoothing=network.smoothing,
+            network=self._recipe.network,
             region_of_interest=None if self._roi is None else encode_roi(self._roi),
-            tiling=None if network.tile is None else Tiling(overlap=network.overlap or 0),
-            recipe=self._recipe.model_dump(mode="json", exclude_none=True),
+            recipe=self._recipe,
             calibration=self._calibration(),
             training_set=TrainingSet(
                 images=self._images.count, fingerprint=self._images.fingerprint
@@ -350,7 +333,7 @@ class _Training:
         return calibrate(scores, self._recipe.training.false_reject_rate)
 
 
-def _read(data: str | Path, recipe: Recipe, cache: Cache, console: Console) -> RunImages:
+def _read(data: str | Path, recipe: ResolvedRecipe, cache: Cache, console: Console) -> RunImages:
     with file_progress(console) as progress:
         images = read_run_images(data, recipe, progress, cache)
     if images.cache is not None:
@@ -361,6 +344,6 @@ def _read(data: str | Path, recipe: Recipe, cache: Cache, console: Console) -> R
     return images
 
 
-def _start(out: str | Path, recipe: Recipe) -> RunFolder:
+def _start(out: str | Path, recipe: ResolvedRecipe) -> RunFolder:
     # Only the first process makes the folder; the others are started when it exists.
     return RunFolder(Path(out)) if is_helper_process() else start_run(out, recipe)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from draem.config import Recipe, ResolvedRecipe
 from draem.datasets.cache import Cache, Pixels, Progress, cached_images, kept_fingerprint
 from draem.datasets.decoded import decode_images, decode_tiles, fingerprint, plan_grids
 from draem.datasets.layout import read_normal_images
@@ -23,15 +24,9 @@ from draem.imaging.decode import read_size
 from draem.imaging.resize import resize_image
 from draem.imaging.roi import check_roi_file, draw_polygons, fit_roi, nonempty_roi
 from draem.imaging.tiles import TileGrid, cut_tiles, join_tiles
-from draem.networks.model import SIZE_STEP
 from draem.simulation.pictures import Pictures, mapped_pictures
 from draem.simulation.textures import builtin_textures, load_textures
 from draem.simulation.varied import texture_size
-from draem.training.recipe import fixed_image_size, with_scales
-from draem.training.sections import Recipe
-
-AUTO_SIDES = (256, 512, 2048)
-"""What `auto` makes of the shorter side, at least and at most, and at most of the longer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +76,7 @@ class RunImages:
 
 def read_run_images(
     data: str | Path,
-    recipe: Recipe,
+    recipe: ResolvedRecipe,
     progress: Progress | None = None,
     cache: Cache | None = None,
 ) -> RunImages:
@@ -109,7 +104,7 @@ def read_run_images(
     def reading(what: str) -> Callable[[int, int], None]:
         return lambda done, total: report(what, done, total)
 
-    size = fixed_image_size(recipe)
+    size = recipe.network.image_size
     paths = read_normal_images(data)
     region = read_roi(recipe, paths)
     held_out, kept = train_held_out_split(
@@ -156,9 +151,9 @@ def read_run_images(
     )
 
 
-def _pixels(recipe: Recipe, files: int, grids: list[TileGrid]) -> Pixels:
+def _pixels(recipe: ResolvedRecipe, files: int, grids: list[TileGrid]) -> Pixels:
     """What becomes of each image file of a run."""
-    size, network = fixed_image_size(recipe), recipe.network
+    size, network = recipe.network.image_size, recipe.network
     if grids:
 
         def cut(place: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -181,7 +176,7 @@ def _split(
     return images[:border], images[border:]
 
 
-def read_roi(recipe: Recipe, images: Iterable[Path]) -> NDArray[np.bool_] | None:
+def read_roi(recipe: ResolvedRecipe, images: Iterable[Path]) -> NDArray[np.bool_] | None:
     """The recipe's region of interest at the network's size.
 
     Args:
@@ -195,7 +190,7 @@ def read_roi(recipe: Recipe, images: Iterable[Path]) -> NDArray[np.bool_] | None
         ImageError: The mask cannot be read.
         InputError: It has other proportions than an image, or there is nothing to inspect.
     """
-    section, size = recipe.region_of_interest, fixed_image_size(recipe)
+    section, size = recipe.region_of_interest, recipe.network.image_size
     if section.mask is not None:
         check_roi_file(section.mask, images)
         inside = fit_roi(section.mask, size)
@@ -206,47 +201,20 @@ def read_roi(recipe: Recipe, images: Iterable[Path]) -> NDArray[np.bool_] | None
     return None if inside.all() else inside
 
 
-def without_auto(recipe: Recipe, data: str | Path) -> Recipe:
-    """The recipe with the image size, and the number of scales, that `auto` means for these images.
-
-    The shorter side stays as it is between 256 and 512 pixels; the longer one keeps the proportion
-    and ends at 2048. Both are medians of the images', in multiples of 32.
-
-    Args:
-        recipe: What it states itself stays.
-        data: A category in MVTec layout, or any folder of normal images.
+def resolve_recipe(recipe: Recipe, data: str | Path) -> ResolvedRecipe:
+    """Settle every `auto` of a recipe for the normal images in a folder.
 
     Raises:
         DatasetError: There are no normal images.
     """
     if recipe.network.image_size != "auto":
-        return with_scales(recipe)
+        return recipe.resolve()
     sizes = []
     for path in read_normal_images(data):
         # Images that cannot be read are listed, all of them, when they are decoded.
         with contextlib.suppress(ImageError):
             sizes.append(read_size(path))
-    ratio = float(np.median([height / width for height, width in sizes])) if sizes else 1.0
-    shorter = float(np.median([min(size) for size in sizes])) if sizes else 1.0
-    network = recipe.network.model_copy(update={"image_size": auto_image_size(ratio, shorter)})
-    return with_scales(recipe.model_copy(update={"network": network}))
-
-
-def auto_image_size(ratio: float, shorter: float) -> tuple[int, int]:
-    """Height and width that suit images so many times as high as wide.
-
-    Args:
-        ratio: Height by width.
-        shorter: The images' shorter side in pixels.
-
-    Example:
-        >>> auto_image_size(1.0, 900), auto_image_size(2.5, 500), auto_image_size(0.1, 200)
-        ((512, 512), (1280, 512), (256, 2048))
-    """
-    least, most, longest = AUTO_SIDES
-    side = SIZE_STEP * round(min(max(shorter, least), most) / SIZE_STEP)
-    longer = min(longest, SIZE_STEP * round(side * max(ratio, 1 / ratio) / SIZE_STEP))
-    return (longer, side) if ratio >= 1 else (side, longer)
+    return recipe.resolve(sizes)
 
 
 def _as_pictures(images: NDArray[np.uint8] | ImageRows, *, copied: bool) -> Tensor | Pictures:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from draem.training.sections import Preset
+from draem.config import PresetName
 
-PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
+PRESETS: dict[PresetName, dict[str, dict[str, Any]]] = {
     "full": {
         "network": {},
         "simulation": {"profile": "paper"},
@@ -16,7 +16,7 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
         "network": {
             "reconstructive_width": 32,
             "discriminative_width": 16,
-            "shape": "compact",
+            "architecture": "compact",
             "scales": "auto",
             "image_size": "auto",
             "interpolation": "area",

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import tomllib
 from pydantic import ValidationError
 
+from draem.config import (
+    SECTIONS,
+    Recipe,
+    ResolvedRecipe,
+    migrated_recipe,
+)
 from draem.errors import RecipeError
 from draem.files import write_text
-from draem.simulation.profile import PROFILES, SimulationProfile
 from draem.training.presets import PRESETS
-from draem.training.sections import (
-    NetworkConfig,
-    Recipe,
-    RoiConfig,
-    Section,
-    SimulationConfig,
-    TrainingConfig,
-)
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-TWO_SCALES_FROM = 256
-"""Pixels of the shorter side; at half the size, smaller images would not show enough."""
+_ALTERNATIVES = ({"epochs", "steps", "minutes"}, {"mask", "polygons"})
 
 
 def make_recipe(
@@ -52,7 +42,7 @@ def make_recipe(
         >>> make_recipe("full", overrides={"training": {"steps": 100}}).training.epochs is None
         True
     """
-    read = _read_toml(file) if file else {}
+    read = migrated_recipe(_read_toml(file)) if file else {}
     layers = [(read, file), (overrides or {}, None)]
     name = str(preset or {**read, **(overrides or {})}.get("preset", "compact"))
     if name not in PRESETS:
@@ -72,64 +62,7 @@ def make_recipe(
     return _validated(values, file)
 
 
-def simulation_profile(recipe: Recipe) -> SimulationProfile:
-    """The recipe's profile with the recipe's own values in it.
-
-    Where one scale is looked at, no windows are coarse unless the recipe says so.
-    """
-    stated = recipe.simulation.model_dump(exclude_none=True, exclude={"profile", "textures"})
-    if recipe.network.scales == 1 and recipe.simulation.profile == "varied":
-        stated.setdefault("coarse_share", 0.0)
-    return dataclasses.replace(PROFILES[recipe.simulation.profile], **stated)
-
-
-def fixed_image_size(recipe: Recipe) -> tuple[int, int]:
-    """The recipe's image size, once it is one.
-
-    Raises:
-        RecipeError: It is still `auto`.
-    """
-    size = recipe.network.image_size
-    if size == "auto":
-        raise RecipeError(
-            "the image size `auto` has not been made a size yet",
-            hint="Call draem.training.images.without_auto first",
-        )
-    return size
-
-
-def with_scales(recipe: Recipe) -> Recipe:
-    """The recipe with the number of scales that `auto` means for its image size and simulation.
-
-    The second scale needs enough pixels, and training windows that show it.
-
-    Raises:
-        RecipeError: The image size is still `auto`.
-    """
-    if recipe.network.scales != "auto":
-        return recipe
-    enough = min(fixed_image_size(recipe)) >= TWO_SCALES_FROM
-    shown = simulation_profile(recipe).coarse_share > 0
-    network = recipe.network.model_copy(update={"scales": 2 if enough and shown else 1})
-    return recipe.model_copy(update={"network": network})
-
-
-def fixed_scales(recipe: Recipe) -> int:
-    """How many scales the recipe looks at, once that is decided.
-
-    Raises:
-        RecipeError: It is still `auto`.
-    """
-    scales = recipe.network.scales
-    if scales == "auto":
-        raise RecipeError(
-            "the number of scales `auto` has not been made a number yet",
-            hint="Call draem.training.images.without_auto first",
-        )
-    return scales
-
-
-def write_recipe(recipe: Recipe, path: str | Path) -> None:
+def write_recipe(recipe: ResolvedRecipe, path: str | Path) -> None:
     """Write a recipe as a TOML file that `make_recipe` reads.
 
     Raises:
@@ -138,59 +71,18 @@ def write_recipe(recipe: Recipe, path: str | Path) -> None:
     import tomlkit
 
     values = recipe.model_dump(mode="json", exclude_none=True)
+    values["simulation"] = recipe.simulation.stated(recipe.network.scales)
     write_text(path, tomlkit.dumps({key: value for key, value in values.items() if value}))
-
-
-def parse_image_size(text: str) -> tuple[int, int]:
-    """Height and width from `256` or `256x320`.
-
-    Raises:
-        RecipeError: The text is neither.
-
-    Example:
-        >>> parse_image_size("256x320")
-        (256, 320)
-    """
-    parts = text.lower().split("x")
-    if len(parts) in (1, 2) and all(part.isascii() and part.isdecimal() for part in parts):
-        return int(parts[0]), int(parts[-1])
-    raise RecipeError(
-        "the image size cannot be understood",
-        expected="auto, or N or HxW in pixels, such as 256 or 256x320",
-        found=text,
-    )
-
-
-def asked_image_size(text: str | None) -> tuple[int, int] | str | None:
-    """What a user's word means for a recipe's image size: a size, `auto`, or nothing said."""
-    return text if text is None or text == "auto" else parse_image_size(text)
-
-
-def asked_input(
-    image_size: str | None, tile: int | None = None, overlap: int | None = None
-) -> dict[str, Any]:
-    """What a user's words mean for a recipe's [network].
-
-    Args:
-        image_size: A size, `auto`, or None where nothing was said, and so below.
-        tile: Side of the tiles.
-        overlap: Of neighbouring tiles.
-    """
-    size = asked_image_size(image_size)
-    # Tiles come instead of whatever size a preset or a recipe states.
-    return {
-        "image_size": (tile, tile) if tile and size is None else size,
-        "tile": tile,
-        "overlap": overlap,
-    }
 
 
 def _merge(values: dict[str, Any], options: Mapping[str, Any]) -> None:
     given = {key: value for key, value in options.items() if value is not None}
-    for alternatives in ({"epochs", "steps", "minutes"}, {"mask", "polygons"}):
+    for alternatives in _ALTERNATIVES:
         if alternatives & given.keys():
             for key in alternatives:
                 values.pop(key, None)
+    if "tile" in given:  # it replaces the image size of an earlier layer
+        values.pop("image_size", None)
     values.update(given)
 
 
@@ -206,27 +98,19 @@ def _read_toml(file: str | Path) -> dict[str, Any]:
         ) from error
 
 
-_SECTIONS: dict[str, type[Section]] = {
-    "network": NetworkConfig,
-    "simulation": SimulationConfig,
-    "training": TrainingConfig,
-    "region_of_interest": RoiConfig,
-}
-
-
 def _check_keys(layer: Mapping[str, Any], file: str | Path | None) -> None:
     for section, options in layer.items():
         if section == "preset":
             continue
-        if section not in _SECTIONS:
-            raise _unknown(section, ["preset", *_SECTIONS], file)
+        if section not in SECTIONS:
+            raise _unknown(section, ["preset", *SECTIONS], file)
         if not isinstance(options, Mapping):
             raise RecipeError(
                 f"`{section}` is a section of the recipe", path=file, expected=f"[{section}]"
             )
         for key in options:
-            if key not in _SECTIONS[section].model_fields:
-                raise _unknown(key, list(_SECTIONS[section].model_fields), file, section)
+            if key not in SECTIONS[section].model_fields:
+                raise _unknown(key, list(SECTIONS[section].model_fields), file, section)
 
 
 def _unknown(
@@ -235,7 +119,7 @@ def _unknown(
     file: str | Path | None,
     section: str | None = None,
 ) -> RecipeError:
-    homes = [name for name, kind in _SECTIONS.items() if key in kind.model_fields]
+    homes = [name for name, kind in SECTIONS.items() if key in kind.model_fields]
     hint = f"`{key}` belongs under [{homes[0]}]" if homes else None
     place = f" in [{section}]" if section else ""
     return RecipeError(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from draem.config import SECTIONS, Recipe, ResolvedRecipe
 from draem.errors import DatasetError, RecipeError, RunExistsError
 from draem.files import make_folder
-from draem.training.recipe import make_recipe, with_scales, write_recipe
-from draem.training.sections import Recipe
+from draem.training.recipe import make_recipe, write_recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class RunFolder:
         return self.root / "tensorboard"
 
 
-def start_run(root: str | Path, recipe: Recipe) -> RunFolder:
+def start_run(root: str | Path, recipe: ResolvedRecipe) -> RunFolder:
     """Make the folder of a new run and write the recipe into it.
 
     Raises:
@@ -74,7 +74,7 @@ def start_run(root: str | Path, recipe: Recipe) -> RunFolder:
     return run
 
 
-def resume_run(root: str | Path, asked: Recipe | None) -> tuple[RunFolder, Recipe]:
+def resume_run(root: str | Path, asked: Recipe | None) -> tuple[RunFolder, ResolvedRecipe]:
     """Find a run to go on with, and its recipe.
 
     Args:
@@ -93,17 +93,13 @@ def resume_run(root: str | Path, asked: Recipe | None) -> tuple[RunFolder, Recip
             path=run.root,
             expected="a folder that an earlier `draem train --out` made, with recipe.toml",
         )
-    recipe = make_recipe(file=run.recipe)
-    if asked is not None and asked.network.image_size == "auto":
-        network = asked.network.model_copy(update={"image_size": recipe.network.image_size})
-        asked = asked.model_copy(update={"network": network})
-    if asked is not None and recipe.network.scales != "auto":
-        asked = with_scales(asked)
-    if asked is not None and asked != recipe:
+    recipe = make_recipe(file=run.recipe).resolve()
+    differences = [] if asked is None else _differences(recipe, asked)
+    if differences:
         raise RecipeError(
             "a resumed run keeps the recipe that it was started with",
             path=run.recipe,
-            found="other values for " + ", ".join(_differences(recipe, asked)),
+            found="other values for " + ", ".join(differences),
             hint="Resume without these options, or start a new run in another folder",
         )
     if run.model.exists():
@@ -113,13 +109,14 @@ def resume_run(root: str | Path, asked: Recipe | None) -> tuple[RunFolder, Recip
     return run, recipe
 
 
-def _differences(first: Recipe, second: Recipe) -> list[str]:
-    ours, theirs = first.model_dump(), second.model_dump()
+def _differences(own: ResolvedRecipe, asked: Recipe) -> list[str]:
+    """Keys of the recipe asked for that differ from the run's; `auto` means what the run has."""
+    ours, theirs = own.model_dump(), asked.model_dump()
     names = [] if ours["preset"] == theirs["preset"] else ["preset"]
-    for section in ("network", "simulation", "training", "region_of_interest"):
+    for section in SECTIONS:
         names += [
             f"{section}.{key}"
-            for key, value in ours[section].items()
-            if theirs[section][key] != value
+            for key in dict.fromkeys((*ours[section], *theirs[section]))
+            if theirs[section].get(key) not in ("auto", ours[section].get(key))
         ]
     return names

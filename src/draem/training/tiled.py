@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from draem.config import ResolvedRecipe
 from draem.inspection.runtime import Runtime
 from draem.inspection.scoring import smoothing_size
 from draem.inspection.tiling import run_tiles
 from draem.progress import file_progress
 from draem.training.images import RunImages
-from draem.training.recipe import fixed_image_size
-from draem.training.sections import Recipe
 
 
 def tiled_scores(
-    runtime: Runtime, images: RunImages, recipe: Recipe, console: Console
+    runtime: Runtime, images: RunImages, recipe: ResolvedRecipe, console: Console
 ) -> list[float]:
     """Scores of the whole held-out images, as an Inspector finds them.
 
@@ -24,7 +23,7 @@ def tiled_scores(
         recipe: Says how large tiles are and how they overlap.
         console: Where progress is shown.
     """
-    size = fixed_image_size(recipe)
+    size = recipe.network.image_size
     side, overlap = smoothing_size(*size, recipe.network.smoothing), recipe.network.overlap or 0
     scores = []
     with file_progress(console) as progress:

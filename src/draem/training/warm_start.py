@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from draem.config import ResolvedNetworkConfig
 from draem.errors import ModelFileError, RecipeError
 from draem.model_card import ModelCard
 from draem.model_file import read_card, read_model
 from draem.networks.model import Draem
-from draem.training.sections import NetworkConfig
 
 WARM_START = Path(__file__).parent / "warm-start.safetensors"
 """Weights in float16, made by `pretraining/pretrain.py` from rendered pictures and photographs of
 scikit-image alone; `docs/warm-start.md` tells the whole story."""
 
 
-def check_warm_start(network: NetworkConfig) -> None:
+def check_warm_start(network: ResolvedNetworkConfig) -> None:
     """Refuse networks that the warm start does not fit.
 
     Raises:
@@ -23,10 +23,10 @@ def check_warm_start(network: NetworkConfig) -> None:
         ModelFileError: The installed package lacks the file.
     """
     card = _card()
-    if _facts(card) != _facts(network):
+    if _facts(card.network) != _facts(network):
         raise RecipeError(
             "the warm start does not fit this network",
-            expected=_words(card),
+            expected=_words(card.network),
             found=_words(network),
             hint="Start from scratch with --init scratch, or keep the preset's network",
         )
@@ -56,10 +56,10 @@ def _card() -> ModelCard:
         ) from error
 
 
-def _facts(network: ModelCard | NetworkConfig) -> tuple[str, int, int]:
-    return network.shape, network.reconstructive_width, network.discriminative_width
+def _facts(network: ResolvedNetworkConfig) -> tuple[str, int, int]:
+    return network.architecture, network.reconstructive_width, network.discriminative_width
 
 
-def _words(network: ModelCard | NetworkConfig) -> str:
-    shape, reconstructive, discriminative = _facts(network)
-    return f"the shape `{shape}` with widths {reconstructive} and {discriminative}"
+def _words(network: ResolvedNetworkConfig) -> str:
+    architecture, reconstructive, discriminative = _facts(network)
+    return f"the architecture `{architecture}` with widths {reconstructive} and {discriminative}"

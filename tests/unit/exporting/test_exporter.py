@@ -33,7 +33,7 @@ from draem.model_file import read_card, read_model, write_model
 @pytest.fixture(scope="module")
 def model(write_tiny_model: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    write_tiny_model(path, shape="compact", smoothing=5, figures={"val_loss": 0.25})
+    write_tiny_model(path, architecture="compact", smoothing=5, figures={"val_loss": 0.25})
     return path
 
 
@@ -69,7 +69,7 @@ def test_batch_normalisation_is_folded_before_the_exporter_sees_it(model: Path) 
 
     card, network = torch_runtime.read_network(model)
     assert normalisations(network) > 0
-    assert normalisations(WholeGraph(network, card.smoothing)) == 0
+    assert normalisations(WholeGraph(network, card.network.smoothing)) == 0
 
 
 def test_the_difference_is_that_of_the_comparison(model: Path, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_model_that_says_something_else_is_not_kept(
     interest: str | None,
 ) -> None:
     model = tmp_path / "m.safetensors"
-    write_tiny_model(model, shape="compact", region_of_interest=interest)
+    write_tiny_model(model, architecture="compact", region_of_interest=interest)
     target = tmp_path / "out" / "m.onnx"
     target.parent.mkdir()
     target.write_text("earlier")
@@ -199,7 +199,7 @@ def test_a_model_with_a_region_gives_map_and_score_of_the_whole_image(
     write_tiny_model: Callable[..., Any], tmp_path: Path
 ) -> None:
     write_tiny_model(
-        tmp_path / "m.safetensors", shape="compact", region_of_interest=encode_roi(INSIDE)
+        tmp_path / "m.safetensors", architecture="compact", region_of_interest=encode_roi(INSIDE)
     )
     made = export(tmp_path / "m.safetensors")
     maps, _ = onnxruntime.InferenceSession(made.path).run(
@@ -224,7 +224,7 @@ def test_a_reconstruction_that_is_something_else_is_not_kept(
 def test_a_model_that_is_not_finite_is_refused(
     write_tiny_model: Callable[..., Any], tmp_path: Path
 ) -> None:
-    card = write_tiny_model(tmp_path / "m.safetensors", shape="compact")
+    card = write_tiny_model(tmp_path / "m.safetensors", architecture="compact")
     _, state = read_model(tmp_path / "m.safetensors")
     broken = {name: values * float("nan") for name, values in state.items()}
     write_model(tmp_path / "m.safetensors", broken, card)
@@ -298,7 +298,7 @@ def test_a_folder_that_cannot_be_made_is_named(model: Path, tmp_path: Path) -> N
 def test_an_uncalibrated_model_stays_so(
     write_tiny_model: Callable[..., Any], tmp_path: Path
 ) -> None:
-    write_tiny_model(tmp_path / "m.safetensors", shape="compact", calibration=None)
+    write_tiny_model(tmp_path / "m.safetensors", architecture="compact", calibration=None)
     assert draem.load(export(tmp_path / "m.safetensors").path).threshold is None
 
 
@@ -335,5 +335,5 @@ def test_comparison_images_are_of_many_kinds() -> None:
 
 def test_thresholds_survive(write_tiny_model: Callable[..., Any], tmp_path: Path) -> None:
     calibration = Calibration(threshold=0.123456789, false_reject_rate=0.01, images=240)
-    write_tiny_model(tmp_path / "m.safetensors", shape="compact", calibration=calibration)
+    write_tiny_model(tmp_path / "m.safetensors", architecture="compact", calibration=calibration)
     assert draem.load(export(tmp_path / "m.safetensors").path).threshold == 0.123456789

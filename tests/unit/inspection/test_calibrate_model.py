@@ -18,6 +18,7 @@ from draem.inspection.calibration import calibrate, pixel_level
 from draem.inspection.loading import load
 from draem.model_card import ModelCard, TrainingSet
 from draem.model_file import read_card, read_model
+from draem.training.recipe import make_recipe
 
 Save = Callable[[Path, np.ndarray], Path]
 
@@ -242,13 +243,14 @@ def trained(
     """A model that says it was trained on the good images, with some held out."""
 
     def write(held_out_share: float) -> Path:
+        asked = {"training": {"held_out_share": held_out_share, "seed": 7}}
         _, kept = train_held_out_split(12, held_out_share, seed=7)
         images = decode_images(sorted(good.iterdir()), (64, 64), "area")
         path = tmp_path / "trained.safetensors"
         write_tiny_model(
             path,
             interpolation="area",
-            recipe={"training": {"held_out_share": held_out_share, "seed": 7}},
+            recipe=make_recipe(overrides=asked).resolve(),
             training_set=TrainingSet(images=len(kept), fingerprint=fingerprint(images[kept])),
         )
         return path

@@ -32,7 +32,7 @@ LIBRARIES = {"onnx": "onnxruntime", "openvino": "openvino", "mnn": "MNN"}
 @pytest.fixture(scope="module")
 def folder(write_tiny_model: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "model.safetensors"
-    write_tiny_model(path, shape="compact")
+    write_tiny_model(path, architecture="compact")
     for to in FORMATS:
         draem.export(path, to)  # type: ignore[arg-type]
     return path.parent

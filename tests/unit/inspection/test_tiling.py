@@ -297,16 +297,15 @@ def test_a_tiled_model_does_so_by_itself(
     write_tiny_model: Callable[..., ModelCard], tmp_path: Path
 ) -> None:
     path, image = tmp_path / "m.safetensors", picture(100, 130)
-    write_tiny_model(path, tiling={"overlap": 8})
+    write_tiny_model(path, tile=64, overlap=8)
     inspector = load(path, device="cpu")
     found = inspector.inspect(image)
     np.testing.assert_array_equal(
         found.anomaly_map, inspector.with_tiles(64, 8).inspect(image).anomaly_map
     )
-    assert inspector.with_tiles(64).card.tiling == inspector.card.tiling
+    assert inspector.with_tiles(64).card.network == inspector.card.network
     other = inspector.with_tiles(overlap=32)
-    assert other.card.tiling is not None
-    assert other.card.tiling.overlap == 32
+    assert other.card.network.overlap == 32
     assert (other.inspect(image).anomaly_map != found.anomaly_map).any()
 
 

@@ -14,11 +14,12 @@ from draem.inspection.torch_runtime import fold_batch_norm, load_torch_runtime
 from draem.inspection.torch_scoring import anomaly_maps
 from draem.model_card import ModelCard
 from draem.model_file import write_model
-from draem.networks.model import Draem, build_draem
+from draem.networks.model import Draem
+from tests.support import model_card, small_draem
 
 
 def with_random_statistics(seed: int) -> Draem:
-    network = build_draem(4, 4, seed=seed)
+    network = small_draem(4, 4, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     for part in network.modules():
         if isinstance(part, nn.BatchNorm2d):
@@ -56,7 +57,7 @@ def test_folding_leaves_what_it_cannot_merge() -> None:
         {"reconstructive_width": 8},
         {"reconstructive_width": 0},
         {"discriminative_width": 2},
-        {"shape": "compact", "network": "published"},
+        {"architecture": "compact", "network": "published"},
     ],
 )
 def test_weights_that_do_not_fit_the_card_are_refused(
@@ -79,24 +80,18 @@ def test_an_image_size_that_the_network_cannot_take_is_refused_at_once(
 
 
 def test_a_compact_model_file_runs_as_the_network_in_it(tmp_path: Path) -> None:
-    network = build_draem(4, 4, "compact").eval()
+    network = small_draem(4, 4, "compact").eval()
     for part in network.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.running_mean.normal_(0, 0.2, generator=torch.Generator().manual_seed(1))
-    card = ModelCard(
-        preset="compact",
-        reconstructive_width=4,
-        discriminative_width=4,
-        shape="compact",
-        image_size=(64, 32),
-    )
+    card = model_card(architecture="compact", image_size=(64, 32))
     write_model(tmp_path / "m.safetensors", network.state_dict(), card)
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 32, 3), np.uint8)
 
     read, runtime = load_torch_runtime(tmp_path / "m.safetensors", "cpu")
     output = runtime.run(images)
 
-    assert read.shape == "compact"
+    assert read.network.architecture == "compact"
     with torch.no_grad():
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
         expected = anomaly_maps(network(pixels).mask_logits)[:, 0].numpy()

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from draem.networks.checkpointing import CheckpointedModule, frozen_statistics
-from draem.networks.model import Draem, Shape, build_draem
+from draem.networks.model import Draem
+from tests.support import small_draem
 
-SHAPES = ("published", "compact")
+ARCHITECTURES = ("published", "compact")
 
 
 def images(count: int = 2, side: int = 64) -> Tensor:
@@ -16,8 +17,8 @@ def images(count: int = 2, side: int = 64) -> Tensor:
     return pictures.contiguous(memory_format=torch.channels_last)
 
 
-def built(shape: Shape, *, recompute: bool, widths: tuple[int, int] = (8, 4)) -> Draem:
-    network = build_draem(*widths, shape, seed=1).to(memory_format=torch.channels_last)
+def built(architecture: str, *, recompute: bool, widths: tuple[int, int] = (8, 4)) -> Draem:
+    network = small_draem(*widths, architecture, seed=1).to(memory_format=torch.channels_last)
     network.checkpoint_activations(recompute)
     return network
 
@@ -61,36 +62,39 @@ def saved_bytes(network: Draem, pictures: Tensor) -> int:
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_losses_gradients_and_statistics_stay_the_same(shape: Shape, autocast: bool) -> None:
-    plain = stepped(built(shape, recompute=False), autocast=autocast)
-    again = stepped(built(shape, recompute=True), autocast=autocast)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_losses_gradients_and_statistics_stay_the_same(architecture: str, autocast: bool) -> None:
+    plain = stepped(built(architecture, recompute=False), autocast=autocast)
+    again = stepped(built(architecture, recompute=True), autocast=autocast)
 
     assert len(plain) == len(again)
     assert all(torch.equal(first, second) for first, second in zip(plain, again, strict=True))
 
 
-@pytest.mark.parametrize(("shape", "widths"), [("published", (16, 8)), ("compact", (32, 16))])
-def test_less_than_half_is_kept(shape: Shape, widths: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "widths"), [("published", (16, 8)), ("compact", (32, 16))]
+)
+def test_less_than_half_is_kept(architecture: str, widths: tuple[int, int]) -> None:
     plain, again = (
-        saved_bytes(built(shape, recompute=on, widths=widths), images()) for on in (False, True)
+        saved_bytes(built(architecture, recompute=on, widths=widths), images())
+        for on in (False, True)
     )
 
     assert again < 0.5 * plain
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_what_is_kept_grows_with_the_batch_alone(shape: Shape) -> None:
-    network = built(shape, recompute=True)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_is_kept_grows_with_the_batch_alone(architecture: str) -> None:
+    network = built(architecture, recompute=True)
 
     few, many = (saved_bytes(network, images(count)) for count in (2, 6))
 
     assert few < many < 3.1 * few
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_convolutions_run_twice_in_training_and_once_otherwise(shape: Shape) -> None:
-    network = built(shape, recompute=True)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_convolutions_run_twice_in_training_and_once_otherwise(architecture: str) -> None:
+    network = built(architecture, recompute=True)
     runs: list[nn.Module] = []
     convolutions = [part for part in network.modules() if isinstance(part, nn.Conv2d)]
     for convolution in convolutions:

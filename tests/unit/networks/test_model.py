@@ -7,10 +7,11 @@ from torch import Tensor
 from draem.errors import ImageSizeError
 from draem.networks.compact import CompactDiscriminative, CompactReconstructive
 from draem.networks.discriminative import DiscriminativeSubNetwork
-from draem.networks.model import Draem, DraemOutput, Shape, build_draem, check_image_size
+from draem.networks.model import Draem, DraemOutput, check_image_size
 from draem.networks.reconstructive import ReconstructiveSubNetwork
+from tests.support import network_config, small_draem
 
-SHAPES = pytest.mark.parametrize("shape", ["published", "compact"])
+ARCHITECTURES = pytest.mark.parametrize("architecture", ["published", "compact"])
 
 
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
@@ -29,22 +30,22 @@ def test_parameter_count_is_the_published_one() -> None:
 
 def test_parameter_count_of_the_preset_compact() -> None:
     with torch.device("meta"):
-        model = Draem(32, 16, "compact")
+        model = Draem(network_config(32, 16, "compact"))
 
     assert sum(parameter.numel() for parameter in model.parameters()) == 1_393_656
 
 
 def test_one_scale_is_the_default() -> None:
     images = torch.rand(1, 3, 64, 32)
-    first, second = (build_draem(2, 2, *rest).eval() for rest in ((), ("published", 1)))
+    first, second = (small_draem(2, 2, *rest).eval() for rest in ((), ("published", 1)))
 
     assert torch.equal(first(images).mask_logits, second(images).mask_logits)
 
 
-@SHAPES
-def test_logits_are_the_mean_over_the_scales(shape: Shape) -> None:
-    model = build_draem(2, 2, shape, 3).eval()
-    single = build_draem(2, 2, shape).eval()
+@ARCHITECTURES
+def test_logits_are_the_mean_over_the_scales(architecture: str) -> None:
+    model = small_draem(2, 2, architecture, 3).eval()
+    single = small_draem(2, 2, architecture).eval()
     images = torch.rand(2, 3, 128, 256)
 
     output = model(images)
@@ -62,14 +63,14 @@ def test_logits_are_the_mean_over_the_scales(shape: Shape) -> None:
 
 def test_training_sees_one_scale() -> None:
     images = torch.rand(2, 3, 64, 64)
-    model, single = (build_draem(2, 2, "compact", scales).train() for scales in (2, 1))
+    model, single = (small_draem(2, 2, "compact", scales).train() for scales in (2, 1))
 
     assert torch.equal(model(images).mask_logits, single(images).mask_logits)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (96, 64), (96, 160)])
 def test_a_shrunken_image_that_the_strides_do_not_divide(size: tuple[int, int]) -> None:
-    model, single = (build_draem(2, 2, "compact", scales).eval() for scales in (2, 1))
+    model, single = (small_draem(2, 2, "compact", scales).eval() for scales in (2, 1))
     images = torch.rand(1, 3, *size)
 
     logits = model(images).mask_logits
@@ -85,21 +86,21 @@ def test_a_shrunken_image_that_the_strides_do_not_divide(size: tuple[int, int]) 
 
 
 def test_the_published_shape_is_the_default() -> None:
-    for model in (Draem(2, 2), build_draem(2, 2)):
+    for model in (Draem(network_config(2, 2)), small_draem(2, 2)):
         assert isinstance(model.reconstructive, ReconstructiveSubNetwork)
         assert isinstance(model.discriminative, DiscriminativeSubNetwork)
-    compact = build_draem(2, 2, "compact")
+    compact = small_draem(2, 2, "compact")
     assert isinstance(compact.reconstructive, CompactReconstructive)
     assert isinstance(compact.discriminative, CompactDiscriminative)
 
 
-@SHAPES
+@ARCHITECTURES
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("size", [(32, 32), (64, 32), (32, 160)])
 def test_output_is_the_same_named_pair_in_every_mode(
-    shape: Shape, training: bool, size: tuple[int, int]
+    architecture: str, training: bool, size: tuple[int, int]
 ) -> None:
-    model = build_draem(2, 2, shape).train(training)
+    model = small_draem(2, 2, architecture).train(training)
 
     output = model(torch.rand(2, 3, *size))
 
@@ -108,9 +109,9 @@ def test_output_is_the_same_named_pair_in_every_mode(
     assert output.mask_logits.shape == (2, 2, *size)
 
 
-@SHAPES
-def test_the_discriminator_sees_reconstruction_and_image(shape: Shape) -> None:
-    model = build_draem(2, 2, shape).eval()
+@ARCHITECTURES
+def test_the_discriminator_sees_reconstruction_and_image(architecture: str) -> None:
+    model = small_draem(2, 2, architecture).eval()
     images = torch.rand(1, 3, 32, 32)
 
     with torch.no_grad():
@@ -121,9 +122,9 @@ def test_the_discriminator_sees_reconstruction_and_image(shape: Shape) -> None:
         assert torch.equal(output.mask_logits, model.discriminative(reconstruction, images))
 
 
-@SHAPES
-def test_gradients_reach_both_networks_from_the_mask(shape: Shape) -> None:
-    model = build_draem(2, 2, shape)
+@ARCHITECTURES
+def test_gradients_reach_both_networks_from_the_mask(architecture: str) -> None:
+    model = small_draem(2, 2, architecture)
 
     model(torch.rand(2, 3, 32, 32)).mask_logits.square().sum().backward()
 
@@ -133,34 +134,36 @@ def test_gradients_reach_both_networks_from_the_mask(shape: Shape) -> None:
         assert any(p.grad.abs().sum() > 0 for p in part.parameters())
 
 
-@SHAPES
-def test_the_seed_decides_the_weights(shape: Shape) -> None:
-    first, again, other = (build_draem(3, 2, shape, seed=seed).state_dict() for seed in (1, 1, 2))
+@ARCHITECTURES
+def test_the_seed_decides_the_weights(architecture: str) -> None:
+    first, again, other = (
+        small_draem(3, 2, architecture, seed=seed).state_dict() for seed in (1, 1, 2)
+    )
 
     assert same(first, again)
     assert not any(
         torch.equal(first[name], other[name])
         for name in first
-        if name.endswith("weight") and (shape == "published" or first[name].ndim > 1)
+        if name.endswith("weight") and (architecture == "published" or first[name].ndim > 1)
     )
     assert all(bool(torch.isfinite(value).all()) for value in first.values())
 
 
-@SHAPES
-def test_building_neither_reads_nor_changes_global_random_state(shape: Shape) -> None:
-    first = build_draem(2, 2, shape).state_dict()
+@ARCHITECTURES
+def test_building_neither_reads_nor_changes_global_random_state(architecture: str) -> None:
+    first = small_draem(2, 2, architecture).state_dict()
     torch.manual_seed(99)
     before = torch.random.get_rng_state()
 
-    second = build_draem(2, 2, shape).state_dict()
+    second = small_draem(2, 2, architecture).state_dict()
 
     assert torch.equal(torch.random.get_rng_state(), before)
     assert same(first, second)
 
 
-@SHAPES
-def test_built_models_are_on_the_cpu_and_can_learn(shape: Shape) -> None:
-    model = build_draem(2, 2, shape)
+@ARCHITECTURES
+def test_built_models_are_on_the_cpu_and_can_learn(architecture: str) -> None:
+    model = small_draem(2, 2, architecture)
 
     assert model.training
     assert all(p.device.type == "cpu" and p.requires_grad for p in model.parameters())
@@ -192,15 +195,17 @@ def test_other_sizes_are_refused_with_the_nearest_that_fit(
     assert f"Found {size[0]}x{size[1]} (height x width)" in str(caught.value)
 
 
-@SHAPES
-def test_the_model_refuses_sizes_that_do_not_fit(shape: Shape) -> None:
+@ARCHITECTURES
+def test_the_model_refuses_sizes_that_do_not_fit(architecture: str) -> None:
     with pytest.raises(ImageSizeError, match="Use 32x64 or 32x32"):
-        build_draem(2, 2, shape)(torch.rand(1, 3, 32, 48))
+        small_draem(2, 2, architecture)(torch.rand(1, 3, 32, 48))
 
 
-@SHAPES
-def test_without_a_reconstructive_network_the_other_is_given_the_image_twice(shape: Shape) -> None:
-    model = build_draem(0, 2, shape).eval()
+@ARCHITECTURES
+def test_without_a_reconstructive_network_the_other_is_given_the_image_twice(
+    architecture: str,
+) -> None:
+    model = small_draem(0, 2, architecture).eval()
     images = torch.rand(1, 3, 32, 64)
 
     with torch.no_grad():

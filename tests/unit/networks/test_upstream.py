@@ -21,6 +21,7 @@ from draem.errors import ImageSizeError, ModelFileError
 from draem.model_file import read_card, read_model
 from draem.networks.model import Draem
 from draem.networks.upstream import convert_upstream, import_upstream
+from tests.support import network_config
 
 CASE = Path(__file__).parents[2] / "data" / "upstream_case.npz"
 
@@ -62,7 +63,9 @@ def test_an_imported_model_computes_what_the_published_one_does(
     import_upstream(*pair, out, image_size=(32, 64))
 
     card, state = read_model(out)
-    model = Draem(card.reconstructive_width, card.discriminative_width)
+    model = Draem(
+        network_config(card.network.reconstructive_width, card.network.discriminative_width)
+    )
     model.load_state_dict(state)
     # In float64 the rounding of the recorded float32 outputs is all that is left; logits near 5
     # were recorded up to 1.1e-5 off.
@@ -76,7 +79,7 @@ def test_the_case_can_tell_channels_and_images_apart(
     case: dict[str, Tensor], states: tuple[State, State]
 ) -> None:
     weights = convert_upstream(*states)
-    model = Draem(weights.reconstructive_width, weights.discriminative_width)
+    model = Draem(weights.network)
     model.load_state_dict(weights.state)
     model.eval()
     with torch.no_grad():
@@ -95,8 +98,8 @@ def test_the_card_says_where_the_model_comes_from(pair: tuple[Path, Path], tmp_p
 
     assert card == read_card(out)
     assert card.preset == "upstream"
-    assert (card.reconstructive_width, card.discriminative_width) == (3, 2)
-    assert card.image_size == (256, 256)
+    assert (card.network.reconstructive_width, card.network.discriminative_width) == (3, 2)
+    assert card.network.image_size == (256, 256)
     assert card.calibration is None
     assert card.fingerprint
     assert set(card.versions) == {"draem", "torch"}

@@ -1,27 +1,23 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from draem.config import PAPER, UPSTREAM, VARIED, ResolvedSimulationConfig
 from draem.errors import InputError
 from draem.simulation.interest import checked_roi, within_roi
-from draem.simulation.profile import PAPER, UPSTREAM, VARIED, SimulationProfile
 from draem.simulation.simulator import Simulator
 from draem.simulation.varied import make_simulator, without_clean_samples
 
 SIZE = (64, 96)
 PROFILES = [
     PAPER,
-    replace(UPSTREAM, rotation_share=0.7, clean_share=0),
-    replace(VARIED, crop=32, clean_share=0),
-    replace(
-        VARIED, crop=64, clean_share=0, rotation_share=0.8, zoom=2.0, flips=True, on_part=False
-    ),
-    replace(PAPER, mask_shape="rectangle"),
+    UPSTREAM.replace(rotation_share=0.7, clean_share=0),
+    VARIED.replace(crop=32, clean_share=0),
+    VARIED.replace(crop=64, clean_share=0, rotation_share=0.8, zoom=2.0, flips=True, on_part=False),
+    PAPER.replace(mask_shape="rectangle"),
 ]
 
 
@@ -40,17 +36,20 @@ RAGGED = torch.from_numpy(np.random.default_rng(0).random((8, 12)).repeat(8, 0).
 
 
 def simulator(
-    profile: SimulationProfile, region: Tensor | None, images: Tensor | None = None, seed: int = 0
+    profile: ResolvedSimulationConfig,
+    region: Tensor | None,
+    images: Tensor | None = None,
+    seed: int = 0,
 ) -> Simulator:
     images = pictures(4) if images is None else images
-    textures = pictures(3, SIZE if profile.name != "varied" else (64, 64), seed=1)
+    textures = pictures(3, SIZE if profile.profile != "varied" else (64, 64), seed=1)
     return make_simulator(images, textures, profile, seed, region)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("region", [box(10, 50, 20, 60), RAGGED], ids=["box", "ragged"])
 def test_outside_nothing_is_marked_and_nothing_changes(
-    profile: SimulationProfile, region: Tensor
+    profile: ResolvedSimulationConfig, region: Tensor
 ) -> None:
     marked = 0
     for seed in range(6):
@@ -69,10 +68,10 @@ def test_outside_nothing_is_marked_and_nothing_changes(
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_the_region_turns_and_is_cut_with_the_images(profile: SimulationProfile) -> None:
+def test_the_region_turns_and_is_cut_with_the_images(profile: ResolvedSimulationConfig) -> None:
     region = box(10, 50, 20, 60)
     images = (region * 255).to(torch.uint8).expand(4, 3, -1, -1).contiguous()
-    made = simulator(replace(profile, opacity=(0.0, 0.0)), region, images)
+    made = simulator(profile.replace(opacity=(0.0, 0.0)), region, images)
     turned = 0
     for step in range(4):
         normal, inside = made.batch(step, 16).normal_images[:, :1], made.inside(step, 16)
@@ -83,7 +82,7 @@ def test_the_region_turns_and_is_cut_with_the_images(profile: SimulationProfile)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_the_whole_image_equals_no_region(profile: SimulationProfile) -> None:
+def test_the_whole_image_equals_no_region(profile: ResolvedSimulationConfig) -> None:
     made = simulator(profile, torch.ones(SIZE, dtype=torch.bool))
     assert made.region_of_interest is None
     assert made.inside(0, 4) is None
@@ -93,7 +92,7 @@ def test_the_whole_image_equals_no_region(profile: SimulationProfile) -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES[:2])
-def test_inside_all_is_as_it_was(profile: SimulationProfile) -> None:
+def test_inside_all_is_as_it_was(profile: ResolvedSimulationConfig) -> None:
     made, plain = simulator(profile, RAGGED), simulator(profile, None)
     for step in range(3):
         limited, whole, inside = made.batch(step, 8), plain.batch(step, 8), made.inside(step, 8)
@@ -106,7 +105,7 @@ def test_inside_all_is_as_it_was(profile: SimulationProfile) -> None:
 
 @pytest.mark.parametrize("on_part", [True, False])
 def test_most_windows_lie_on_the_region(on_part: bool) -> None:
-    profile = replace(VARIED, crop=32, on_part=on_part)
+    profile = VARIED.replace(crop=32, on_part=on_part)
     corner = box(0, 16, 80, 96)
     seen = [
         float(made.flatten(1).any(1).float().mean())
@@ -129,7 +128,7 @@ def parts() -> Tensor:
 
 
 def test_anomalies_lie_on_the_part_in_the_region() -> None:
-    profile = replace(VARIED, crop=64, clean_share=0)
+    profile = VARIED.replace(crop=64, clean_share=0)
     made = simulator(profile, box(0, 64, 0, 52), parts())
     share = made.foreground.float().mean((1, 2, 3)) / 255  # type: ignore[attr-defined]
     assert ((share > 0) & (share < 0.25)).all()
@@ -138,7 +137,7 @@ def test_anomalies_lie_on_the_part_in_the_region() -> None:
 
 def test_where_no_part_lies_in_the_region_all_of_the_region_counts() -> None:
     region = box(0, 10, 0, 30)
-    made = simulator(replace(VARIED, crop=64, clean_share=0), region, parts())
+    made = simulator(VARIED.replace(crop=64, clean_share=0), region, parts())
     assert (made.foreground == region * 255).all()  # type: ignore[attr-defined]
     batch = made.batch(0, 32)
     assert (batch.anomaly_mask.flatten(1).amax(1) > 0).float().mean() > 0.5
@@ -163,10 +162,10 @@ def test_the_part_within_the_region() -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_copies_keep_the_region(profile: SimulationProfile) -> None:
+def test_copies_keep_the_region(profile: ResolvedSimulationConfig) -> None:
     made = simulator(profile, RAGGED)
     copies = [without_clean_samples(made, 5)]
-    if profile.name == "paper":
+    if profile.profile == "paper":
         copies.append(made.to("meta"))
     for copy in copies:
         assert copy.region_of_interest is not None

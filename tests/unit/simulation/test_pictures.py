@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from draem.config import PAPER, UPSTREAM, VARIED, ResolvedSimulationConfig
 from draem.errors import OutputError
 from draem.simulation import pictures as module
 from draem.simulation.foreground import find_foreground, place_weights
@@ -23,7 +24,6 @@ from draem.simulation.pictures import (
     room_beside,
     to_device,
 )
-from draem.simulation.profile import PAPER, UPSTREAM, VARIED, SimulationProfile
 from draem.simulation.simulator import SimulatedBatch
 from draem.simulation.varied import make_simulator, without_clean_samples
 
@@ -85,21 +85,21 @@ def test_all_pictures_are_seen_a_few_at_a_time(
         assert torch.equal(torch.cat([part for _, part in seen]), whole)
 
 
-VARIED_TURNED = replace(
-    VARIED, crop=32, zoom=1.5, rotation_share=0.5, rotation_degrees=90, flips=True
+VARIED_TURNED = VARIED.replace(
+    crop=32, zoom=1.5, rotation_share=0.5, rotation_degrees=90, flips=True
 )
 
 
 @pytest.mark.parametrize("with_region", [False, True])
 @pytest.mark.parametrize(
     "profile",
-    [PAPER, UPSTREAM, replace(VARIED, crop=32), VARIED_TURNED, replace(VARIED_TURNED, crop=None)],
+    [PAPER, UPSTREAM, VARIED.replace(crop=32), VARIED_TURNED, VARIED_TURNED.replace(crop=None)],
     ids=["paper", "upstream", "varied", "turned", "whole"],
 )
 @pytest.mark.parametrize("images", [parts(), noise(10, (64, 96), 5)], ids=["parts", "noise"])
 def test_batches_are_the_same_from_the_disk_and_from_memory(
     images: Tensor,
-    profile: SimulationProfile,
+    profile: ResolvedSimulationConfig,
     with_region: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +7,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from draem.config import UPSTREAM, VARIED, ProfileName
 from draem.errors import DatasetError, RecipeError, TextureError
 from draem.imaging.encode import write_png
 from draem.simulation.preview import simulate
-from draem.simulation.profile import UPSTREAM, VARIED, ProfileName
 
 LEVELS = (40, 90, 140, 190)
 
@@ -58,7 +57,7 @@ def test_samples_are_made_from_the_images_given(
 def test_varied_samples_are_windows_into_the_images_given(
     data: Path, textures: Path, crop: int | None, window: tuple[int, int]
 ) -> None:
-    profile = replace(VARIED, crop=crop, clean_share=0)
+    profile = VARIED.replace(crop=crop, clean_share=0)
 
     batch = simulate(data, samples=8, profile=profile, textures=textures, image_size=(32, 64))
 
@@ -164,7 +163,7 @@ def test_tiles_are_cut_from_the_images_as_they_are(data: Path, textures: Path) -
     pixels = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
     write_png(data / "0.png", pixels)
 
-    still = replace(UPSTREAM, rotation_share=0.0)
+    still = UPSTREAM.replace(rotation_share=0.0)
     batch = simulate(
         *(data,), samples=1, profile=still, textures=textures, image_size=32, tile_overlap=0
     )

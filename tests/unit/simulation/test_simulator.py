@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from draem.config import PAPER, PROFILES, UPSTREAM, VARIED, ResolvedSimulationConfig
 from draem.errors import InputError
 from draem.simulation.grayscale import are_grayscale, is_grayscale
 from draem.simulation.perlin import perlin_field, pixel_grid
-from draem.simulation.profile import PAPER, PROFILES, UPSTREAM, VARIED, SimulationProfile
 from draem.simulation.rectangles import rectangles
 from draem.simulation.simulator import (
     SimulatedBatch,
@@ -19,7 +18,7 @@ from draem.simulation.simulator import (
     uniform_angles,
 )
 
-STILL = replace(UPSTREAM, rotation_share=0)
+STILL = UPSTREAM.replace(rotation_share=0)
 
 
 def pictures(count: int, size: tuple[int, int] = (32, 48), seed: int = 0) -> Tensor:
@@ -33,7 +32,7 @@ def plain(levels: list[int], size: tuple[int, int] = (16, 16)) -> Tensor:
 
 
 def simulator(
-    profile: SimulationProfile = UPSTREAM, size: tuple[int, int] = (32, 48), seed: int = 0
+    profile: ResolvedSimulationConfig = UPSTREAM, size: tuple[int, int] = (32, 48), seed: int = 0
 ) -> Simulator:
     return Simulator(pictures(5, size), pictures(3, size, seed=1), profile, seed)
 
@@ -44,7 +43,7 @@ def same(first: SimulatedBatch, second: SimulatedBatch) -> bool:
 
 @pytest.mark.parametrize("profile", [PAPER, UPSTREAM])
 @pytest.mark.parametrize("size", [(32, 32), (32, 48), (40, 24)])
-def test_shapes_dtypes_and_ranges(profile: SimulationProfile, size: tuple[int, int]) -> None:
+def test_shapes_dtypes_and_ranges(profile: ResolvedSimulationConfig, size: tuple[int, int]) -> None:
     batch = simulator(profile, size).batch(3, 7)
 
     assert batch.normal_images.shape == batch.simulated_images.shape == (7, 3, *size)
@@ -58,10 +57,10 @@ def test_shapes_dtypes_and_ranges(profile: SimulationProfile, size: tuple[int, i
 
 
 @pytest.mark.parametrize("profile", [PAPER, UPSTREAM])
-def test_images_are_blended_inside_the_mask_alone(profile: SimulationProfile) -> None:
+def test_images_are_blended_inside_the_mask_alone(profile: ResolvedSimulationConfig) -> None:
     # White sources that no augmentation is applied to: what is blended in is known.
     white = torch.full((1, 3, 32, 48), 255, dtype=torch.uint8)
-    unaltered = replace(profile, operation_count=0, clean_share=0)
+    unaltered = profile.replace(operation_count=0, clean_share=0)
 
     batch = Simulator(pictures(5), white, unaltered).batch(0, 16)
 
@@ -75,8 +74,8 @@ def test_images_are_blended_inside_the_mask_alone(profile: SimulationProfile) ->
 
 
 @pytest.mark.parametrize("profile", [PAPER, UPSTREAM])
-def test_blended_pixels_leave_room_for_a_source_in_range(profile: SimulationProfile) -> None:
-    batch = simulator(replace(profile, clean_share=0)).batch(1, 16)
+def test_blended_pixels_leave_room_for_a_source_in_range(profile: ResolvedSimulationConfig) -> None:
+    batch = simulator(profile.replace(clean_share=0)).batch(1, 16)
 
     opacity = batch.opacity[:, None, None, None]
     remainder = batch.simulated_images - (1 - opacity) * batch.normal_images
@@ -88,8 +87,10 @@ def test_blended_pixels_leave_room_for_a_source_in_range(profile: SimulationProf
 
 
 @pytest.mark.parametrize(("profile", "zero_outside"), [(PAPER, False), (UPSTREAM, True)])
-def test_masks_are_the_thresholded_noise(profile: SimulationProfile, zero_outside: bool) -> None:
-    made = simulator(replace(profile, clean_share=0.3))
+def test_masks_are_the_thresholded_noise(
+    profile: ResolvedSimulationConfig, zero_outside: bool
+) -> None:
+    made = simulator(profile.replace(clean_share=0.3))
 
     batch, draws = made.batch(2, 24), made._draw(2, 24)
 
@@ -106,7 +107,7 @@ def test_masks_are_the_thresholded_noise(profile: SimulationProfile, zero_outsid
 
 
 @pytest.mark.parametrize("profile", [PAPER, UPSTREAM])
-def test_a_batch_is_a_function_of_seed_and_step(profile: SimulationProfile) -> None:
+def test_a_batch_is_a_function_of_seed_and_step(profile: ResolvedSimulationConfig) -> None:
     first = simulator(profile).batch(4, 6)
 
     assert same(first, simulator(profile).batch(4, 6))
@@ -126,7 +127,9 @@ def test_earlier_batches_leave_no_trace() -> None:
 
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("profile", [PAPER, UPSTREAM])
-def test_processes_share_the_rows_of_one_batch(profile: SimulationProfile, world: int) -> None:
+def test_processes_share_the_rows_of_one_batch(
+    profile: ResolvedSimulationConfig, world: int
+) -> None:
     made = simulator(profile)
 
     whole = made.batch(1, 7)
@@ -163,7 +166,7 @@ def test_a_batch_may_be_larger_than_the_set() -> None:
 
 def test_every_texture_is_used() -> None:
     sources = plain([51, 102, 153])
-    always = replace(STILL, opacity=(1, 1), clean_share=0, operation_count=0)
+    always = STILL.replace(opacity=(1, 1), clean_share=0, operation_count=0)
 
     batch = Simulator(plain([0]), sources, always).batch(0, 200)
 
@@ -176,7 +179,7 @@ def test_every_texture_is_used() -> None:
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_clean_share(share: float) -> None:
     # Noise is always above -2, so that only clean samples are empty.
-    profile = replace(PAPER, clean_share=share, threshold=(-2, -2), operation_count=0)
+    profile = PAPER.replace(clean_share=share, threshold=(-2, -2), operation_count=0)
 
     batch = simulator(profile, (8, 8)).batch(0, 1000)
 
@@ -186,10 +189,10 @@ def test_clean_share(share: float) -> None:
 
 
 @pytest.mark.parametrize("profile", [PAPER, UPSTREAM])
-def test_opacity_is_uniform_over_its_range(profile: SimulationProfile) -> None:
+def test_opacity_is_uniform_over_its_range(profile: ResolvedSimulationConfig) -> None:
     low, high = profile.opacity
 
-    opacity = simulator(replace(profile, operation_count=0), (8, 8)).batch(0, 1500).opacity
+    opacity = simulator(profile.replace(operation_count=0), (8, 8)).batch(0, 1500).opacity
 
     assert low <= float(opacity.min()) < low + 0.01
     assert high - 0.01 < float(opacity.max()) <= high
@@ -199,9 +202,9 @@ def test_opacity_is_uniform_over_its_range(profile: SimulationProfile) -> None:
 
 @pytest.mark.parametrize(("profile", "least", "most"), [(UPSTREAM, 0.03, 0.1), (PAPER, 0.08, 0.25)])
 def test_masks_mark_a_small_part_and_never_everything(
-    profile: SimulationProfile, least: float, most: float
+    profile: ResolvedSimulationConfig, least: float, most: float
 ) -> None:
-    bare = replace(profile, clean_share=0, operation_count=0)
+    bare = profile.replace(clean_share=0, operation_count=0)
     masks = simulator(bare, (64, 64)).batch(0, 400).anomaly_mask
 
     coverage = masks.mean((1, 2, 3))
@@ -212,9 +215,9 @@ def test_masks_mark_a_small_part_and_never_everything(
 
 
 def test_normal_images_are_rotated_as_often_as_asked() -> None:
-    def turned(profile: SimulationProfile) -> Tensor:
+    def turned(profile: ResolvedSimulationConfig) -> Tensor:
         made = Simulator(
-            pictures(1, (8, 8)), plain([0], (8, 8)), replace(profile, operation_count=0)
+            pictures(1, (8, 8)), plain([0], (8, 8)), profile.replace(operation_count=0)
         )
         images = made.batch(0, 600).normal_images
         return (images != made.normal_images / 255).flatten(1).any(1).float()
@@ -232,7 +235,7 @@ def test_rotation_keeps_within_its_angle_and_fill() -> None:
     assert float(draws.max()) > 44
     assert float(draws.abs().max()) <= 45
     mirrored = Simulator(white, white, PAPER).batch(0, 20).normal_images
-    blackened = Simulator(white, white, replace(PAPER, rotation_fill="black")).batch(0, 20)
+    blackened = Simulator(white, white, PAPER.replace(rotation_fill="black")).batch(0, 20)
     assert float(mirrored.min()) == 1
     assert float(blackened.normal_images.min()) == 0
 
@@ -290,7 +293,7 @@ def test_unusable_pictures_are_refused(images: Tensor, textures: Tensor, words: 
 
 def test_profiles_are_those_of_the_paper_and_the_published_code() -> None:
     assert PROFILES == {"paper": PAPER, "upstream": UPSTREAM, "varied": VARIED}
-    assert all(profile.name == name for name, profile in PROFILES.items())
+    assert all(profile.profile == name for name, profile in PROFILES.items())
     assert [operation.name for operation in simulator(PAPER).operations][:2] == [
         "posterize",
         "sharpness",
@@ -339,14 +342,14 @@ def test_grey_products_get_grey_anomalies(colored: bool) -> None:
     if colored:
         images[:, 0] //= 2
     textures = torch.randint(0, 256, (5, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    profile = replace(UPSTREAM, clean_share=0.0, grey_sources=True)
+    profile = UPSTREAM.replace(clean_share=0.0, grey_sources=True)
     batch = Simulator(images, textures, profile, seed=1).batch(0, 16)
     inside = (batch.simulated_images - batch.normal_images).abs() > 0
     assert inside.any()
     spread = batch.simulated_images.amax(1) - batch.simulated_images.amin(1)
     assert (spread.max() > 1e-6) == colored
 
-    as_published = replace(profile, grey_sources=False)
+    as_published = profile.replace(grey_sources=False)
     batch = Simulator(images, textures, as_published, seed=1).batch(0, 16)
     assert (batch.simulated_images.amax(1) - batch.simulated_images.amin(1)).max() > 0.1
 
@@ -385,7 +388,7 @@ def test_many_pictures_are_told_as_they_are_alone() -> None:
 
 
 def test_rectangles_take_the_place_of_noise() -> None:
-    made = simulator(replace(PAPER, mask_shape="rectangle", rotation_share=0), (32, 48))
+    made = simulator(PAPER.replace(mask_shape="rectangle", rotation_share=0), (32, 48))
 
     masks = made.batch(0, 64).anomaly_mask[:, 0]
 
@@ -412,7 +415,7 @@ def test_a_rectangle_covers_what_it_was_drawn_to() -> None:
 
 
 def test_the_other_draws_are_what_they_would_be_without_rectangles() -> None:
-    perlin, boxes = (simulator(replace(PAPER, mask_shape=s)) for s in ("perlin", "rectangle"))
+    perlin, boxes = (simulator(PAPER.replace(mask_shape=s)) for s in ("perlin", "rectangle"))
 
     assert torch.equal(perlin.batch(1, 6).normal_images, boxes.batch(1, 6).normal_images)
     assert torch.equal(perlin.batch(1, 6).opacity, boxes.batch(1, 6).opacity)

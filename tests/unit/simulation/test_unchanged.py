@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
 
 from benchmarks.counting import Counting
-from draem.simulation.profile import PROFILES, ProfileName
+from draem.config import PROFILES, ProfileName
 from draem.simulation.simulator import SimulatedBatch, Simulator
 from draem.simulation.varied import make_simulator
 
@@ -37,7 +35,7 @@ def pictures(count: int, seed: int) -> Tensor:
 
 
 def simulator(name: ProfileName) -> Simulator:
-    profile = replace(PROFILES[name], crop=40, zoom=1.5, flips=True, rotation_share=0.5)
+    profile = PROFILES[name].replace(crop=40, zoom=1.5, flips=True, rotation_share=0.5)
     profile = profile if name == "varied" else PROFILES[name]
     return make_simulator(pictures(7, 1), pictures(5, 2), profile, seed=3)
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -10,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from draem.config import PAPER, UPSTREAM, VARIED, ResolvedSimulationConfig
 from draem.errors import InputError
 from draem.simulation.fills import FILLS
-from draem.simulation.profile import PAPER, UPSTREAM, VARIED, SimulationProfile
 from draem.simulation.shapes import shape_weights
 from draem.simulation.simulator import SimulatedBatch, Simulator
 from draem.simulation.varied import (
@@ -58,7 +57,7 @@ def parts(count: int) -> Tensor:
 
 def simulator(images: Tensor | None = None, seed: int = 0, **settings: Any) -> VariedSimulator:
     images = pictures(5) if images is None else images
-    profile = replace(VARIED, **{"crop": 32, "coarse_share": 0.0, **settings})
+    profile = VARIED.replace(**{"crop": 32, "coarse_share": 0.0, **settings})
     return VariedSimulator(images, pictures(3, (30, 30), seed=1), profile, seed)
 
 
@@ -374,10 +373,8 @@ def test_clean_share(share: float) -> None:
 
 def test_changes_are_as_opaque_as_said() -> None:
     # White images under black textures: how dark it gets is the opacity.
-    profile = replace(
-        VARIED, crop=16, clean_share=0, layers=1, shapes=(1, 0, 0), threshold=(-3, -3)
-    )
-    profile = replace(profile, fills=only("other"), opacity=(0.3, 0.7))
+    profile = VARIED.replace(crop=16, clean_share=0, layers=1, shapes=(1, 0, 0), threshold=(-3, -3))
+    profile = profile.replace(fills=only("other"), opacity=(0.3, 0.7))
     images = torch.cat((plain_pictures(1, 0), plain_pictures(1, 255)))
     made = VariedSimulator(images, pictures(1), profile)
 
@@ -533,7 +530,7 @@ def test_unusable_pictures_are_refused(images: Tensor, textures: Tensor, words: 
 
 
 def test_textures_may_have_any_size() -> None:
-    made = VariedSimulator(pictures(2), pictures(3, (17, 80)), replace(VARIED, crop=32))
+    made = VariedSimulator(pictures(2), pictures(3, (17, 80)), VARIED.replace(crop=32))
 
     assert made.batch(0, 6).anomaly_mask.any()
 
@@ -571,8 +568,10 @@ def test_faint_noise_is_not_visible() -> None:
 @pytest.mark.parametrize(
     ("profile", "kind"), [(PAPER, Simulator), (UPSTREAM, Simulator), (VARIED, VariedSimulator)]
 )
-def test_profiles_get_their_simulator(profile: SimulationProfile, kind: type[Simulator]) -> None:
-    derived = replace(profile, clean_share=0.1)
+def test_profiles_get_their_simulator(
+    profile: ResolvedSimulationConfig, kind: type[Simulator]
+) -> None:
+    derived = profile.replace(clean_share=0.1)
 
     made = make_simulator(pictures(2), pictures(2), derived, 5)
 
@@ -588,13 +587,13 @@ def test_textures_are_square_where_windows_are_cut_from_them() -> None:
 
 
 @pytest.mark.parametrize("profile", [UPSTREAM, VARIED])
-def test_without_clean_samples_all_else_stays(profile: SimulationProfile) -> None:
+def test_without_clean_samples_all_else_stays(profile: ResolvedSimulationConfig) -> None:
     made = make_simulator(pictures(2), pictures(2), profile, 1)
 
     validating = without_clean_samples(made, 7)
 
     assert type(validating) is type(made)
-    assert validating.profile == replace(profile, clean_share=0)
+    assert validating.profile == profile.replace(clean_share=0)
     assert validating.seed == 7
     assert validating.normal_images is made.normal_images
     assert made.profile == profile
@@ -641,7 +640,7 @@ def test_textures_can_stay_as_they_are() -> None:
     weights = tuple(float(name == "texture") for name in FILLS)
     settings = {"fills": weights, "opacity": (1.0, 1.0), "clean_share": 0.0, "layers": 1}
     for count, untouched in ((0, True), (3, False)):
-        profile = replace(VARIED, crop=32, operation_count=count, **settings)
+        profile = VARIED.replace(crop=32, operation_count=count, **settings)
         made = VariedSimulator(plain_pictures(4, 20), white, profile, 3)
         batch = made.batch(0, 32)
         inside = batch.simulated_images[batch.anomaly_mask.expand(-1, 3, -1, -1) == 1]

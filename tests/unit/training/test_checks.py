@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 import torch
 
-from draem.errors import InputError, RecipeError
+from draem.config import ResolvedRecipe
+from draem.errors import InputError
 from draem.training.checks import check_devices
 from draem.training.recipe import make_recipe
-from draem.training.sections import Recipe
 
 
-def recipe_of(batch_size: int, size: tuple[int, int], **simulation: Any) -> Recipe:
-    return make_recipe(
+def recipe_of(batch_size: int, size: tuple[int, int], **simulation: Any) -> ResolvedRecipe:
+    recipe = make_recipe(
         "compact",
         overrides={
             "network": {"image_size": size},
@@ -20,6 +20,7 @@ def recipe_of(batch_size: int, size: tuple[int, int], **simulation: Any) -> Reci
             "training": {"batch_size": batch_size},
         },
     )
+    return recipe.resolve()
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def recipe_of(batch_size: int, size: tuple[int, int], **simulation: Any) -> Reci
     ],
 )
 def test_a_step_that_batch_normalisation_could_not_take_is_refused(
-    recipe: Recipe, devices: int
+    recipe: ResolvedRecipe, devices: int
 ) -> None:
     with pytest.raises(InputError, match="too little for batch normalisation"):
         check_devices(devices, recipe, torch.device("cpu"))
@@ -51,10 +52,5 @@ def test_a_step_that_batch_normalisation_could_not_take_is_refused(
         (recipe_of(1, (256, 256), profile="paper"), 1),
     ],
 )
-def test_anything_more_is_taken(recipe: Recipe, devices: int) -> None:
+def test_anything_more_is_taken(recipe: ResolvedRecipe, devices: int) -> None:
     check_devices(devices, recipe, torch.device("cpu"))
-
-
-def test_an_image_size_that_is_still_auto_is_refused() -> None:
-    with pytest.raises(RecipeError, match="auto"):
-        check_devices(1, make_recipe("compact"), torch.device("cpu"))

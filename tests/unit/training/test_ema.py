@@ -8,8 +8,9 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from draem.networks.model import Draem, build_draem
+from draem.networks.model import Draem
 from draem.training.ema import WeightEma
+from tests.support import small_draem
 
 
 class Operations(TorchDispatchMode):
@@ -48,7 +49,10 @@ def change(network: Draem, generator: torch.Generator) -> None:
 
 
 def test_the_average_follows_its_definition() -> None:
-    network, generator = build_draem(2, 2, "compact"), torch.Generator().manual_seed(0)
+    network, generator = (
+        small_draem(2, 2, "compact"),
+        torch.Generator().manual_seed(0),
+    )
     average = started(network, 0.5)
     expected: dict[str, torch.Tensor] = {}
     for step in range(1, 12):
@@ -71,7 +75,10 @@ def test_the_average_follows_its_definition() -> None:
 
 
 def test_without_decay_it_is_the_network() -> None:
-    network, generator = build_draem(2, 2, "compact"), torch.Generator().manual_seed(1)
+    network, generator = (
+        small_draem(2, 2, "compact"),
+        torch.Generator().manual_seed(1),
+    )
     average = started(network, 0.0)
     for step in (1, 2, 3):
         change(network, generator)
@@ -82,7 +89,7 @@ def test_without_decay_it_is_the_network() -> None:
 
 
 def test_training_the_network_does_not_touch_the_average() -> None:
-    network = build_draem(2, 2, "compact")
+    network = small_draem(2, 2, "compact")
     average = started(network, 0.9)
     before = {name: value.clone() for name, value in average.network.state_dict().items()}
 
@@ -93,7 +100,10 @@ def test_training_the_network_does_not_touch_the_average() -> None:
 
 
 def test_a_resumed_average_goes_on_where_it_was() -> None:
-    network, generator = build_draem(2, 2, "compact"), torch.Generator().manual_seed(3)
+    network, generator = (
+        small_draem(2, 2, "compact"),
+        torch.Generator().manual_seed(3),
+    )
     average = started(network, 0.9)
     for step in (1, 2):
         change(network, generator)
@@ -111,7 +121,7 @@ def test_a_resumed_average_goes_on_where_it_was() -> None:
 
 @pytest.mark.parametrize("width", [2, 4])
 def test_a_step_takes_two_operations_and_reads_nothing_back(width: int) -> None:
-    network = build_draem(width, width)
+    network = small_draem(width, width)
     average = started(network, 0.9)
 
     with Operations() as operations:

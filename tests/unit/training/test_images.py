@@ -7,22 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from draem.config import Recipe, auto_image_size
 from draem.datasets.split import train_held_out_split
-from draem.errors import DatasetError, ImageError, InputError, RecipeError
+from draem.errors import DatasetError, ImageError, InputError
 from draem.imaging.tiles import cut_tiles, plan_tiles
 from draem.training.images import (
-    auto_image_size,
     read_roi,
     read_run_images,
-    without_auto,
+    resolve_recipe,
 )
 from draem.training.recipe import (
-    fixed_image_size,
-    fixed_scales,
     make_recipe,
-    simulation_profile,
 )
-from draem.training.sections import Recipe
 
 
 @pytest.fixture
@@ -98,12 +94,12 @@ def test_auto_goes_by_the_training_images(
 ) -> None:
     recipe = make_recipe("compact", overrides={"training": {"seed": 7}})
 
-    fixed = without_auto(recipe, folder_of(*sizes))
+    fixed = resolve_recipe(recipe, folder_of(*sizes))
 
-    assert fixed_image_size(fixed) == expected
+    assert fixed.network.image_size == expected
     assert recipe.network.image_size == "auto"
     network = recipe.network.model_copy(update={"image_size": expected, "scales": 2})
-    assert fixed == recipe.model_copy(update={"network": network})
+    assert fixed == recipe.model_copy(update={"network": network}).resolve()
 
 
 def test_auto_reads_the_training_images_of_a_category_alone(
@@ -116,7 +112,7 @@ def test_auto_reads_the_training_images_of_a_category_alone(
     Image.new("RGB", (30, 45)).save(root / "test/bad/a.png")
     (root / "000.png").rename(root / "train/good/a.png")
 
-    assert fixed_image_size(without_auto(make_recipe("compact"), root)) == (256, 512)
+    assert resolve_recipe(make_recipe("compact"), root).network.image_size == (256, 512)
 
 
 def test_auto_takes_photographs_as_they_are_seen(tmp_path: Path) -> None:
@@ -125,14 +121,14 @@ def test_auto_takes_photographs_as_they_are_seen(tmp_path: Path) -> None:
     exif[0x0112] = 6  # turned by a quarter
     lying.save(tmp_path / "a.jpg", exif=exif)
 
-    assert fixed_image_size(without_auto(make_recipe("compact"), tmp_path)) == (384, 256)
+    assert resolve_recipe(make_recipe("compact"), tmp_path).network.image_size == (384, 256)
 
 
 def test_a_stated_size_stays_and_reads_no_image(tmp_path: Path) -> None:
     stated = {"network": {"image_size": (64, 96), "scales": 3}}
     recipe = make_recipe("compact", overrides=stated)
 
-    assert without_auto(recipe, tmp_path / "nowhere") == recipe
+    assert resolve_recipe(recipe, tmp_path / "nowhere") == recipe.resolve()
 
 
 @pytest.mark.parametrize(
@@ -143,11 +139,10 @@ def test_small_images_are_looked_at_once(
 ) -> None:
     recipe = make_recipe("compact", overrides={"network": {"image_size": size}})
 
-    made = without_auto(recipe, tmp_path / "nowhere")
+    made = resolve_recipe(recipe, tmp_path / "nowhere")
 
-    assert fixed_scales(made) == scales
-    assert simulation_profile(made).coarse_share == coarse
-    assert without_auto(made, tmp_path) == made
+    assert made.network.scales == scales
+    assert made.simulation.coarse_share == coarse
 
 
 def test_stated_shares_and_scales_stay(tmp_path: Path) -> None:
@@ -156,15 +151,12 @@ def test_stated_shares_and_scales_stay(tmp_path: Path) -> None:
         "simulation": {"coarse_share": 0.2},
     }
     recipe = make_recipe("compact", overrides=stated)
-    assert simulation_profile(without_auto(recipe, tmp_path)).coarse_share == 0.2
+    assert resolve_recipe(recipe, tmp_path).simulation.coarse_share == 0.2
     assert recipe.simulation.profile == "varied"
     enough = {"network": {"image_size": (256, 256)}}
     for never in ({"profile": "paper"}, {"coarse_share": 0.0}):
         unseen = make_recipe("compact", overrides={"simulation": never, **enough})
-        assert fixed_scales(without_auto(unseen, tmp_path)) == 1
-    assert without_auto(make_recipe("full"), tmp_path) == make_recipe("full")
-    with pytest.raises(RecipeError, match="`auto` has not been made a number"):
-        fixed_scales(recipe)
+        assert resolve_recipe(unseen, tmp_path).network.scales == 1
 
 
 def test_unreadable_images_have_no_say_in_the_size(folder_of: Callable[..., Path]) -> None:
@@ -174,7 +166,7 @@ def test_unreadable_images_have_no_say_in_the_size(folder_of: Callable[..., Path
     (root / "cut.png").write_bytes((root / "000.png").read_bytes()[:20])
     Image.new("RGB", (3, 300)).save(root / "thin.png")
 
-    assert fixed_image_size(without_auto(make_recipe("compact"), root)) == (384, 256)
+    assert resolve_recipe(make_recipe("compact"), root).network.image_size == (384, 256)
 
 
 def test_where_nothing_can_be_read_the_size_is_square_and_decoding_says_so(
@@ -182,9 +174,9 @@ def test_where_nothing_can_be_read_the_size_is_square_and_decoding_says_so(
 ) -> None:
     (tmp_path / "empty.png").touch()
 
-    recipe = without_auto(make_recipe("compact"), tmp_path)
+    recipe = resolve_recipe(make_recipe("compact"), tmp_path)
 
-    assert fixed_image_size(recipe) == (256, 256)
+    assert recipe.network.image_size == (256, 256)
     with pytest.raises(DatasetError, match=r"empty\.png"):
         read_run_images(tmp_path, recipe)
 
@@ -192,16 +184,13 @@ def test_where_nothing_can_be_read_the_size_is_square_and_decoding_says_so(
 @pytest.mark.parametrize("name", ["nowhere", "."])
 def test_without_images_there_is_no_size(tmp_path: Path, name: str) -> None:
     with pytest.raises(DatasetError):
-        without_auto(make_recipe("compact"), tmp_path / name)
+        resolve_recipe(make_recipe("compact"), tmp_path / name)
 
 
 def test_images_are_read_once_the_size_is_known(folder_of: Callable[..., Path]) -> None:
     root = folder_of((90, 60), (90, 60), (90, 60))
     recipe = make_recipe("compact", overrides={"simulation": {"textures": str(root)}})
-    with pytest.raises(RecipeError, match="auto"):
-        read_run_images(root, recipe)
-
-    images = read_run_images(root, without_auto(recipe, root))
+    images = read_run_images(root, resolve_recipe(recipe, root))
 
     assert images.training.shape == (2, 3, 384, 256)
     assert images.held_out.shape == (1, 384, 256, 3)
@@ -291,7 +280,7 @@ def test_tiles_are_cut_at_the_images_own_resolution_and_held_out_by_image(
     }
     recipe = make_recipe("compact", overrides=overrides)
 
-    images = read_run_images(root, without_auto(recipe, root))
+    images = read_run_images(root, resolve_recipe(recipe, root))
 
     held_out, kept = train_held_out_split(5, 0.4, recipe.training.seed)
     assert images.count == len(kept) == 3

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from draem.networks.model import Draem, Shape, build_draem
+from draem.networks.model import Draem
 from draem.training.losses import LossWeights
 from draem.training.module import DraemModule
 from draem.training.schedule import RunClock
+from tests.support import small_draem
 
 
 def module_of(network: Draem, optimizer: str, weight_decay: float = 0.1) -> DraemModule:
@@ -23,7 +24,7 @@ def module_of(network: Draem, optimizer: str, weight_decay: float = 0.1) -> Drae
 
 
 def test_adam_takes_every_parameter_without_decay() -> None:
-    network = build_draem(2, 2)
+    network = small_draem(2, 2)
 
     optimizer = module_of(network, "adam").configure_optimizers()
 
@@ -33,9 +34,9 @@ def test_adam_takes_every_parameter_without_decay() -> None:
     assert (group["lr"], group["weight_decay"]) == (0.01, 0)
 
 
-@pytest.mark.parametrize("shape", ["published", "compact"])
-def test_adamw_decays_the_weights_of_convolutions_alone(shape: Shape) -> None:
-    network = build_draem(2, 2, shape)
+@pytest.mark.parametrize("architecture", ["published", "compact"])
+def test_adamw_decays_the_weights_of_convolutions_alone(architecture: str) -> None:
+    network = small_draem(2, 2, architecture)
 
     optimizer = module_of(network, "adamw").configure_optimizers()
 
@@ -55,7 +56,7 @@ def test_adamw_decays_the_weights_of_convolutions_alone(shape: Shape) -> None:
 
 
 def test_a_step_without_gradient_only_decays() -> None:
-    network = build_draem(2, 2, "compact").to(memory_format=torch.channels_last)
+    network = small_draem(2, 2, "compact").to(memory_format=torch.channels_last)
     before = {name: value.clone() for name, value in network.named_parameters()}
     optimizer = module_of(network, "adamw").configure_optimizers()
     for parameter in network.parameters():
@@ -71,7 +72,7 @@ def test_a_step_without_gradient_only_decays() -> None:
 
 @pytest.mark.parametrize("kind", ["adam", "adamw"])
 def test_the_fused_step_is_that_of_the_definition(kind: str) -> None:
-    network = build_draem(2, 2, "compact").to(memory_format=torch.channels_last)
+    network = small_draem(2, 2, "compact").to(memory_format=torch.channels_last)
     before = {name: value.clone() for name, value in network.named_parameters()}
     optimizer = module_of(network, kind).configure_optimizers()
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

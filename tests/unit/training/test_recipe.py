@@ -1,28 +1,15 @@
 from __future__ import annotations
 
-import dataclasses
-import sys
+import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomllib
 
+from draem.config import SECTIONS, UPSTREAM, VARIED, parse_image_size
 from draem.errors import OutputError, RecipeError
-from draem.simulation.profile import UPSTREAM, VARIED
-from draem.training.recipe import (
-    asked_image_size,
-    asked_input,
-    fixed_image_size,
-    make_recipe,
-    parse_image_size,
-    simulation_profile,
-    write_recipe,
-)
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from draem.training.recipe import make_recipe, write_recipe
 
 
 @pytest.fixture
@@ -47,7 +34,7 @@ def test_compact_is_the_default_and_small() -> None:
     assert recipe.preset == "compact"
     network = recipe.network
     assert (network.reconstructive_width, network.discriminative_width) == (32, 16)
-    assert (network.shape, network.interpolation) == ("compact", "area")
+    assert (network.architecture, network.interpolation) == ("compact", "area")
     assert network.image_size == "auto"
     assert recipe.simulation.profile == "varied"
     assert lengths_of(recipe) == (None, None, 10.0)
@@ -63,7 +50,7 @@ def test_full_is_the_papers() -> None:
     network, training = recipe.network, recipe.training
     assert (network.reconstructive_width, network.discriminative_width) == (128, 64)
     assert (network.image_size, network.interpolation) == ((256, 256), "bilinear")
-    assert network.shape == "published"
+    assert network.architecture == "published"
     assert recipe.simulation.profile == "paper"
     assert lengths_of(recipe) == (700, None, None)
     assert (training.batch_size, training.learning_rate) == (8, 1e-4)
@@ -174,7 +161,7 @@ def test_wrong_options_are_refused_and_not_blamed_on_the_file(
         ("network", "reconstructive_width", 5000),
         ("network", "discriminative_width", 0),
         ("network", "discriminative_width", "wide"),
-        ("network", "shape", "large"),
+        ("network", "architecture", "large"),
         ("network", "image_size", 256),
         ("network", "image_size", [256]),
         ("network", "image_size", [256, 256.5]),
@@ -280,9 +267,9 @@ RECIPES: list[tuple[str, dict[str, dict[str, Any]]]] = [
 def test_a_written_recipe_is_read_as_it_was(
     tmp_path: Path, preset: str, overrides: dict[str, dict[str, Any]]
 ) -> None:
-    recipe = make_recipe(preset, overrides=overrides)
+    recipe = make_recipe(preset, overrides=overrides).resolve()
     write_recipe(recipe, tmp_path / "recipe.toml")
-    assert make_recipe(file=tmp_path / "recipe.toml") == recipe
+    assert make_recipe(file=tmp_path / "recipe.toml").resolve() == recipe
     read = tomllib.loads((tmp_path / "recipe.toml").read_text(encoding="utf-8"))
     assert read["preset"] == preset
     assert type(recipe).model_validate(recipe.model_dump(mode="json")) == recipe
@@ -290,7 +277,7 @@ def test_a_written_recipe_is_read_as_it_was(
 
 def test_a_recipe_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
-        write_recipe(make_recipe(), tmp_path / "missing" / "recipe.toml")
+        write_recipe(make_recipe().resolve(), tmp_path / "missing" / "recipe.toml")
 
 
 def test_a_recipe_cannot_be_changed() -> None:
@@ -342,37 +329,23 @@ def test_what_is_no_image_size_is_refused(text: str) -> None:
     assert raised.value.found == text
 
 
-def test_auto_is_an_image_size_that_a_user_may_ask_for() -> None:
-    assert asked_image_size("auto") == "auto"
-    assert asked_image_size("64x96") == (64, 96)
-    assert asked_image_size(None) is None
-    with pytest.raises(RecipeError, match="N or HxW"):
-        asked_image_size("Auto")
-
-
 @pytest.mark.parametrize("preset", ["compact", "full"])
 def test_auto_in_a_file_stays_auto_and_an_option_fixes_it(toml: Any, preset: str) -> None:
     file = toml('[network]\nimage_size = "auto"\n')
     assert make_recipe(preset, file).network.image_size == "auto"
     fixed = make_recipe(preset, file, {"network": {"image_size": (64, 96)}})
-    assert fixed_image_size(fixed) == (64, 96)
-
-
-def test_an_image_size_that_is_still_auto_cannot_be_used() -> None:
-    assert fixed_image_size(make_recipe("full")) == (256, 256)
-    with pytest.raises(RecipeError, match=r"`auto` has not been made a size.*without_auto"):
-        fixed_image_size(make_recipe("compact"))
+    assert fixed.resolve().network.image_size == (64, 96)
 
 
 def test_the_profile_takes_what_the_recipe_states_and_keeps_the_rest() -> None:
-    assert simulation_profile(make_recipe("compact")) == VARIED
+    assert make_recipe("compact").resolve([(300, 300)]).simulation == VARIED
     stated = {"crop": 64, "shapes": (0, 0, 1), "fills": (0, 1, 0, 0, 0), "on_part": False}
-    profile = simulation_profile(make_recipe("compact", overrides={"simulation": stated}))
+    profile = make_recipe("compact", overrides={"simulation": stated}).simulation
     assert (profile.crop, profile.shapes, profile.fills) == (64, (0, 0, 1), (0, 1, 0, 0, 0))
     assert profile.on_part is False
     assert (profile.layers, profile.clean_share) == (VARIED.layers, VARIED.clean_share)
     other = make_recipe("compact", overrides={"simulation": {"profile": "upstream"}})
-    assert simulation_profile(other) == UPSTREAM
+    assert other.resolve().simulation == UPSTREAM
 
 
 @pytest.mark.parametrize(
@@ -389,21 +362,15 @@ def test_settings_of_another_profile_are_refused(profile: str, key: str, value: 
         make_recipe("compact", overrides={"simulation": {"profile": profile, key: value}})
 
 
-def test_the_guides_recipe_is_the_preset() -> None:
-    guide = Path(__file__).parents[3] / "docs" / "guide.md"
-    text = guide.read_text(encoding="utf-8").split("## Recipes")[1]
-    block = text.split("```toml\n")[1].split("```")[0]
-    stated = tomllib.loads(block)
+def test_the_guide_lists_every_option() -> None:
+    """Run `python docs/options.py` after a change of an option."""
+    options = runpy.run_path(str(Path(__file__).parents[3] / "docs" / "options.py"))
+    guide = options["GUIDE"].read_text(encoding="utf-8")
 
-    recipe = make_recipe("compact")
-
-    for section in ("network", "training"):
-        ours = getattr(recipe, section).model_dump(mode="json", exclude_none=True)
-        assert stated[section] == ours
-    profile = dataclasses.asdict(simulation_profile(recipe))
-    for key, value in stated["simulation"].items():
-        known = recipe.simulation.profile if key == "profile" else profile[key]
-        assert (list(known) if isinstance(known, tuple) else known) == value
+    assert guide == options["with_table"](guide)
+    for config in SECTIONS.values():
+        assert all(f"| `{key}` |" in guide for key in config.model_fields)
+        assert all(field.description for field in config.model_fields.values())
 
 
 def test_a_region_of_interest_of_one_kind_takes_the_place_of_the_other(toml: Any) -> None:
@@ -449,8 +416,8 @@ def test_tiles_set_the_image_size(preset: str, toml: Any) -> None:
     assert (stated.network.image_size, stated.network.overlap) == ((96, 96), 0)
     # A recipe that was written down is the same recipe.
     path = toml("")
-    write_recipe(stated, path)
-    assert make_recipe(file=path) == stated
+    write_recipe(stated.resolve(), path)
+    assert make_recipe(file=path).resolve() == stated.resolve()
     assert make_recipe(preset).network.tile is make_recipe(preset).network.overlap is None
 
 
@@ -475,12 +442,10 @@ def test_tiles_that_cannot_be_used_are_refused(network: dict[str, object], found
 
 def test_tiles_on_the_command_line_win_over_a_recipes_size(toml: Any) -> None:
     path = toml("[network]\nimage_size = [64, 96]\n")
-    recipe = make_recipe(file=path, overrides={"network": asked_input(None, 128, 16)})
+    recipe = make_recipe(file=path, overrides={"network": {"tile": 128, "overlap": 16}})
     assert (recipe.network.image_size, recipe.network.overlap) == ((128, 128), 16)
-    assert asked_input("64", None, None) == {"image_size": (64, 64), "tile": None, "overlap": None}
-    assert set(asked_input(None).values()) == {None}
     with pytest.raises(RecipeError, match="contradict"):
-        make_recipe(file=path, overrides={"network": asked_input("64x96", 128)})
+        make_recipe(file=path, overrides={"network": {"image_size": (64, 96), "tile": 128}})
 
 
 def test_tiles_and_a_region_of_interest_are_not_trained_together() -> None:

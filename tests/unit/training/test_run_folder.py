@@ -8,7 +8,8 @@ from draem.errors import DatasetError, OutputError, RecipeError, RunExistsError
 from draem.training.recipe import make_recipe
 from draem.training.run_folder import RunFolder, resume_run, start_run
 
-RECIPE = make_recipe("compact", overrides={"training": {"steps": 12, "seed": 3}})
+ASKED = make_recipe("compact", overrides={"training": {"steps": 12, "seed": 3}})
+RECIPE = ASKED.resolve([(300, 300)])
 
 
 def names_in(folder: Path) -> list[str]:
@@ -18,7 +19,7 @@ def names_in(folder: Path) -> list[str]:
 def test_a_new_run_keeps_its_recipe(tmp_path: Path) -> None:
     run = start_run(str(tmp_path / "deep" / "run"), RECIPE)
     assert run == RunFolder(tmp_path / "deep" / "run")
-    assert make_recipe(file=run.recipe) == RECIPE
+    assert make_recipe(file=run.recipe).resolve() == RECIPE
     assert names_in(run.root) == ["checkpoints", "pictures", "recipe.toml"]
     assert run.checkpoint.parent.is_dir()
 
@@ -56,7 +57,7 @@ def test_a_second_run_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     run = start_run(tmp_path, RECIPE)
     before = run.recipe.read_bytes()
     with pytest.raises(RunExistsError, match=r"an unfinished run already.*--out.*--resume"):
-        start_run(tmp_path, make_recipe("full"))
+        start_run(tmp_path, make_recipe("full").resolve())
     assert run.recipe.read_bytes() == before
     run.model.write_bytes(b"model")
     with pytest.raises(RunExistsError, match="a finished run already") as raised:
@@ -104,10 +105,10 @@ def test_asking_for_auto_means_the_size_that_a_run_was_started_with(tmp_path: Pa
             "training": {"steps": 12, "seed": 3},
             "network": {"image_size": (256, 384), "scales": 2},
         }
-    )
+    ).resolve()
     run = start_run(tmp_path, fixed)
-    assert RECIPE.network.image_size == "auto"
-    assert resume_run(tmp_path, RECIPE) == (run, fixed)
+    assert ASKED.network.image_size == "auto"
+    assert resume_run(tmp_path, ASKED) == (run, fixed)
     other = make_recipe(overrides={"training": {"steps": 12, "seed": 4}})
     with pytest.raises(RecipeError, match="keeps the recipe") as raised:
         resume_run(tmp_path, other)

@@ -15,17 +15,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from draem.networks.model import Draem, Shape, build_draem
+from draem.networks.model import Draem
 from draem.simulation.simulator import SimulatedBatch
 from draem.training.ema import WeightEma
 from draem.training.losses import LossWeights
 from draem.training.module import DraemModule
 from draem.training.schedule import RunClock
+from tests.support import small_draem
 
 SIDE = 64
 SAMPLES = 2
 VIEWS = {"detach", "expand", "slice", "select", "transpose", "split"}
-KINDS: dict[Shape, tuple[str, bool]] = {"compact": ("adamw", True), "published": ("adam", False)}
+KINDS: dict[str, tuple[str, bool]] = {"compact": ("adamw", True), "published": ("adam", False)}
 
 
 class Costs(TorchDispatchMode):
@@ -56,10 +57,10 @@ def _storages(values: Any) -> dict[int, int]:
     return {storage.data_ptr(): storage.nbytes() for storage in storages}
 
 
-def prepared(shape: Shape) -> tuple[Draem, Callable[[], None]]:
+def prepared(architecture: str) -> tuple[Draem, Callable[[], None]]:
     """Networks, and a whole step but for the simulation, after the first one."""
-    kind, of_mean = KINDS[shape]
-    network = build_draem(8, 4, shape).to(memory_format=torch.channels_last)
+    kind, of_mean = KINDS[architecture]
+    network = small_draem(8, 4, architecture).to(memory_format=torch.channels_last)
     module = DraemModule(
         network,
         RunClock(10, None),
@@ -91,15 +92,15 @@ def layers(network: Draem, kind: type[nn.Module]) -> int:
     return sum(isinstance(part, kind) for part in network.modules())
 
 
-@pytest.mark.parametrize("shape", KINDS)
-def test_a_step_runs_nothing_twice(shape: Shape) -> None:
-    network, step = prepared(shape)
+@pytest.mark.parametrize("architecture", KINDS)
+def test_a_step_runs_nothing_twice(architecture: str) -> None:
+    network, step = prepared(architecture)
 
     with Costs() as costs:
         step()
 
     counted = costs.operations
-    convolutions, groups = layers(network, nn.Conv2d), 2 if shape == "compact" else 1
+    convolutions, groups = layers(network, nn.Conv2d), 2 if architecture == "compact" else 1
     assert counted["convolution_backward"] == convolutions
     # SSIM blurs along rows and columns, forward and backward.
     assert counted["convolution"] == convolutions + 4
@@ -112,9 +113,9 @@ def test_a_step_runs_nothing_twice(shape: Shape) -> None:
     assert not counted["zero_"] + counted["_foreach_zero_"]
 
 
-@pytest.mark.parametrize("shape", KINDS)
-def test_a_step_neither_converts_nor_waits(shape: Shape) -> None:
-    _, step = prepared(shape)
+@pytest.mark.parametrize("architecture", KINDS)
+def test_a_step_neither_converts_nor_waits(architecture: str) -> None:
+    _, step = prepared(architecture)
 
     with Costs() as costs:
         step()
@@ -127,10 +128,10 @@ def test_a_step_neither_converts_nor_waits(shape: Shape) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "operations", "floats"), [("compact", 415, 255), ("published", 585, 1010)]
+    ("architecture", "operations", "floats"), [("compact", 415, 255), ("published", 585, 1010)]
 )
-def test_a_step_stays_small(shape: Shape, operations: int, floats: int) -> None:
-    _, step = prepared(shape)
+def test_a_step_stays_small(architecture: str, operations: int, floats: int) -> None:
+    _, step = prepared(architecture)
 
     with Costs() as costs:
         step()
@@ -140,9 +141,9 @@ def test_a_step_stays_small(shape: Shape, operations: int, floats: int) -> None:
     assert costs.allocated <= 4 * floats * SAMPLES * SIDE * SIDE
 
 
-@pytest.mark.parametrize("shape", KINDS)
-def test_the_arithmetic_of_a_step_is_that_of_its_convolutions(shape: Shape) -> None:
-    network, step = prepared(shape)
+@pytest.mark.parametrize("architecture", KINDS)
+def test_the_arithmetic_of_a_step_is_that_of_its_convolutions(architecture: str) -> None:
+    network, step = prepared(architecture)
     forward: list[int] = []
 
     def note(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -156,7 +157,7 @@ def test_the_arithmetic_of_a_step_is_that_of_its_convolutions(shape: Shape) -> N
     with FlopCounterMode(display=False) as counter:
         step()
 
-    channels = 1 if KINDS[shape][1] else 3
+    channels = 1 if KINDS[architecture][1] else 3
     # Forward two passes with windows of 11; backward the same again, for the images alone.
     blurring = 2 * 2 * (2 * 11 * 4 * channels * SAMPLES * SIDE * SIDE)
     # The gradients of inputs and weights cost as much as the outputs; the images have none.

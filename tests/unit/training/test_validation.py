@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor, nn
 
+from draem.config import PAPER
 from draem.networks.model import DraemOutput
-from draem.simulation.profile import PAPER
 from draem.simulation.simulator import Simulator
 from draem.training.losses import LossWeights
 from draem.training.validation import Validation
@@ -28,7 +26,7 @@ def validation(region: Tensor | None) -> Validation:
     normal = torch.zeros(3, 3, *SIZE, dtype=torch.uint8)
     normal[..., 32:] = 255
     white = torch.full((1, 3, *SIZE), 255, dtype=torch.uint8)
-    profile = replace(PAPER, rotation_share=0, opacity=(1.0, 1.0), operation_count=0)
+    profile = PAPER.replace(rotation_share=0, opacity=(1.0, 1.0), operation_count=0)
     return Validation(Simulator(normal, white, profile, 0, region), 16, LossWeights())
 
 

@@ -9,14 +9,14 @@ import torch
 
 from draem.errors import ModelFileError, RecipeError
 from draem.model_file import read_card, read_model, write_model
-from draem.networks.model import build_draem
 from draem.training import warm_start
 from draem.training.recipe import make_recipe
 from draem.training.warm_start import WARM_START, check_warm_start, load_warm_start
+from tests.support import small_draem
 
 
 def preset_network(**changes: object) -> object:
-    return make_recipe("compact", overrides={"network": changes}).network
+    return make_recipe("compact", overrides={"network": changes}).resolve().network
 
 
 def test_it_fits_the_preset() -> None:
@@ -25,8 +25,12 @@ def test_it_fits_the_preset() -> None:
     check_warm_start(network)
 
     card = read_card(WARM_START)
-    assert (card.shape, card.reconstructive_width, card.discriminative_width) == (
-        *(network.shape, network.reconstructive_width),
+    assert (
+        card.network.architecture,
+        card.network.reconstructive_width,
+        card.network.discriminative_width,
+    ) == (
+        *(network.architecture, network.reconstructive_width),
         network.discriminative_width,
     )
     assert card.calibration is None
@@ -34,7 +38,7 @@ def test_it_fits_the_preset() -> None:
 
 def test_its_weights_arrive_as_they_are_stored() -> None:
     _, stored = read_model(WARM_START)
-    network = build_draem(32, 16, "compact", seed=1)
+    network = small_draem(32, 16, "compact", seed=1)
     before = {name: value.clone() for name, value in network.state_dict().items()}
 
     load_warm_start(network)
@@ -53,7 +57,7 @@ def test_its_weights_arrive_as_they_are_stored() -> None:
 
 
 def test_what_it_gives_can_be_trained_and_is_not_shared() -> None:
-    first, second = (build_draem(32, 16, "compact") for _ in range(2))
+    first, second = (small_draem(32, 16, "compact") for _ in range(2))
     load_warm_start(first)
     load_warm_start(second)
 
@@ -85,17 +89,17 @@ def test_it_lies_in_the_package() -> None:
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        ({"reconstructive_width": 16}, "the shape `compact` with widths 16 and 16"),
-        ({"discriminative_width": 32}, "the shape `compact` with widths 32 and 32"),
-        ({"shape": "published"}, "the shape `published` with widths 32 and 16"),
-        ({"reconstructive_width": 0}, "the shape `compact` with widths 0 and 16"),
+        ({"reconstructive_width": 16}, "the architecture `compact` with widths 16 and 16"),
+        ({"discriminative_width": 32}, "the architecture `compact` with widths 32 and 32"),
+        ({"architecture": "published"}, "the architecture `published` with widths 32 and 16"),
+        ({"reconstructive_width": 0}, "the architecture `compact` with widths 0 and 16"),
     ],
 )
 def test_other_networks_are_refused(changes: dict[str, object], found: str) -> None:
     with pytest.raises(RecipeError, match="does not fit this network") as raised:
         check_warm_start(preset_network(**changes))  # type: ignore[arg-type]
 
-    assert raised.value.expected == "the shape `compact` with widths 32 and 16"
+    assert raised.value.expected == "the architecture `compact` with widths 32 and 16"
     assert raised.value.found == found
     assert "--init scratch" in str(raised.value)
 
@@ -118,7 +122,7 @@ def test_a_package_without_it_says_what_to_do(
 
     assert raised.value.path == path
     with pytest.raises(ModelFileError):
-        load_warm_start(build_draem(32, 16, "compact"))
+        load_warm_start(small_draem(32, 16, "compact"))
 
 
 def test_damaged_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,4 +135,4 @@ def test_damaged_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(warm_start, "WARM_START", path)
 
     with pytest.raises(ModelFileError, match="weights are damaged"):
-        load_warm_start(build_draem(32, 16, "compact"))
+        load_warm_start(small_draem(32, 16, "compact"))

@@ -1,0 +1,43 @@
+"""Short ways to say what many tests need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from draem.config import ResolvedNetworkConfig
+from draem.model_card import ModelCard
+
+if TYPE_CHECKING:
+    from draem.networks.model import Draem
+
+
+def network_config(
+    reconstructive_width: int = 4,
+    discriminative_width: int = 4,
+    architecture: str = "published",
+    scales: int = 1,
+    **options: Any,
+) -> ResolvedNetworkConfig:
+    """The options of a network, small ones by default."""
+    return ResolvedNetworkConfig(
+        reconstructive_width=reconstructive_width,
+        discriminative_width=discriminative_width,
+        architecture=architecture,
+        scales=scales,
+        **options,
+    )
+
+
+def small_draem(*widths_and_more: Any, seed: int = 0) -> Draem:
+    """A freshly initialised model; arguments as of `network_config`."""
+    from draem.networks.model import build_draem
+
+    return build_draem(network_config(*widths_and_more), seed=seed)
+
+
+def model_card(**facts: Any) -> ModelCard:
+    """A model card; options of the network stand among the other facts."""
+    options = {
+        key: facts.pop(key) for key in tuple(facts) if key in ResolvedNetworkConfig.model_fields
+    }
+    return ModelCard(**{"preset": "compact", "network": network_config(**options), **facts})
