@@ -1,17 +1,16 @@
-"""Our side of `training_step.py`: the parts of a training run, put together without Lightning."""
+"""Our side of `training_step.py`: the parts of a training run, put together without Fabric."""
 
 from __future__ import annotations
 
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.fabric import Fabric
 from torch.utils.flop_counter import FlopCounterMode
 
 from draem.networks.devices import multiplies_bf16
@@ -20,11 +19,11 @@ from draem.simulation.simulator import SimulatedBatch, Simulator
 from draem.simulation.textures import builtin_textures
 from draem.simulation.varied import make_simulator
 from draem.training.ema import WeightEma
+from draem.training.fabric import precision_of, quiet_lightning
+from draem.training.loop import train_step
 from draem.training.losses import LossWeights, draem_losses
-from draem.training.module import DraemModule
+from draem.training.optimizer import make_optimizer
 from draem.training.recipe import make_recipe
-from draem.training.schedule import RunClock
-from draem.training.surroundings import quiet_lightning
 from peers.step_worker import Json, options, random_pictures, serve, synchronise
 
 READY_MADE = 4
@@ -38,7 +37,7 @@ def main() -> None:
     more: dict[str, Callable[[], Json]] = {
         "stages": side.stages,
         "arithmetic": side.arithmetic,
-        "lightning": side.under_lightning,
+        "fabric": side.under_fabric,
     }
     serve(asked, side.step, more)
 
@@ -76,25 +75,13 @@ class _Side:
         if not asked["published_losses"]:
             of_mean = training.ssim_of == "mean"
             self._weights = LossWeights(focal_gamma=training.focal_gamma, ssim_of_mean=of_mean)
-        self._module = DraemModule(
-            self._network,
-            RunClock(10**9, None),
-            learning_rate=1e-4,
-            optimizer=training.optimizer,
-            weight_decay=training.weight_decay,
-            schedule="constant",
-            loss_weights=self._weights,
+        self._optimizer = make_optimizer(
+            self._network, training.optimizer, 1e-4, training.weight_decay
         )
-        self._optimizer = self._module.configure_optimizers()
         self._average = WeightEma(self._network, training.average_decay)
-        self._average.setup(
-            cast("Any", None), cast("Any", SimpleNamespace(device=self._device)), ""
-        )
-        self._average.on_train_start(cast("Any", None), self._module)
         self._run = self._network
         if asked["compile"]:
             self._run = cast("Any", torch.compile(self._network))
-            self._module.network = self._run
         if asked["simulate"]:
             self._simulator = make_simulator_for(asked, self._device)
         else:
@@ -102,10 +89,9 @@ class _Side:
         self._done = 0
 
     def step(self) -> None:
-        """One step, as Lightning takes it."""
+        """One step, as the training loop makes it."""
         batch = self._batch()
-        with self._precision():
-            loss = self._module.training_step(batch, 0)
+        loss = self._loss(batch)
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
@@ -136,8 +122,7 @@ class _Side:
         """Operations of the networks and losses of one step, and what the device can do."""
         with FlopCounterMode(display=False) as counter:
             batch = self._batch()
-            with self._precision():
-                loss = self._module.training_step(batch, 0)
+            loss = self._loss(batch)
             loss.backward()
         size = 2048 if self._device.type == "cpu" else 8192
         half = self._precision_name() == "bf16"
@@ -151,25 +136,28 @@ class _Side:
             "precision": self._precision_name(),
         }
 
-    def under_lightning(self) -> Json:
-        """Seconds a step when Lightning's trainer makes the same steps."""
-        ends = _Ends(self._device)
-        quick = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true"}
+    def under_fabric(self) -> Json:
+        """Seconds per step when Fabric makes the same steps."""
         with quiet_lightning():
-            trainer = Trainer(
+            fabric = Fabric(
                 accelerator="cuda" if self._device.type == "cuda" else "cpu",
                 devices=1,
-                precision=cast("Any", quick[self._precision_name()]),
-                max_epochs=-1,
-                max_steps=self._asked["steps"] + 1,
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                callbacks=[self._average, ends],
+                precision=precision_of(self._precision_name(), self._device),
             )
-            trainer.fit(self._module, _Endless(self._batch))
-        return {"seconds": [after - before for before, after in itertools.pairwise(ends.times)]}
+            model, optimizer = fabric.setup(self._network, self._optimizer)
+            ends = []
+            for step in range(self._asked["steps"] + 1):
+                train_step(fabric, model, optimizer, self._batch(), self._weights)
+                self._average.update(100 + step)
+                synchronise(self._device)
+                ends.append(time.perf_counter())
+        return {"seconds": [after - before for before, after in itertools.pairwise(ends)]}
+
+    def _loss(self, batch: SimulatedBatch) -> torch.Tensor:
+        images = batch.simulated_images.contiguous(memory_format=torch.channels_last)
+        with self._precision():
+            output = DraemOutput(*self._run(images))
+        return draem_losses(output, batch, self._weights).total
 
     def _batch(self) -> SimulatedBatch:
         if not self._asked["simulate"]:
@@ -178,8 +166,7 @@ class _Side:
         return self._simulator.batch(self._done, self._asked["batch"])
 
     def _averaged(self) -> None:
-        trainer = cast("Any", SimpleNamespace(global_step=100))
-        self._average.on_train_batch_end(trainer, self._module)
+        self._average.update(100)
 
     def _precision_name(self) -> str:
         name: str = self._asked["precision"]
@@ -190,27 +177,6 @@ class _Side:
     def _precision(self) -> AbstractContextManager[Any]:
         half = self._precision_name() == "bf16"
         return torch.autocast(self._device.type, torch.bfloat16, enabled=half)
-
-
-class _Endless:
-    def __init__(self, make: Callable[[], SimulatedBatch]) -> None:
-        self._make = make
-
-    def __iter__(self) -> Iterator[SimulatedBatch]:
-        while True:
-            yield self._make()
-
-
-class _Ends(Callback):
-    """When each step ended."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self.times: list[float] = []
-
-    def on_train_batch_end(self, *_args: Any, **_kwargs: Any) -> None:
-        synchronise(self._device)
-        self.times.append(time.perf_counter())
 
 
 class _Marks:

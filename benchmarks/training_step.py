@@ -109,7 +109,7 @@ def _measure(asked: Row, rounds: int, peers: list[tuple[str, str]]) -> Row:
         memory = {name: side("memory") for name, side in sides.items()}
         tensors = {name: side("tensors") for name, side in sides.items()} if on_cpu else {}
         arithmetic = sides["draem, ready-made batches"]("arithmetic")
-        seconds: dict[str, list[float]] = {name: [] for name in [*sides, "draem under Lightning"]}
+        seconds: dict[str, list[float]] = {name: [] for name in [*sides, "draem under Fabric"]}
         stages: list[Row] = []
         for _ in range(rounds):
             for name, side in sides.items():
@@ -117,7 +117,7 @@ def _measure(asked: Row, rounds: int, peers: list[tuple[str, str]]) -> Row:
                 time.sleep(0.05)
                 seconds[name] += side("steps")["seconds"]
             stages.append(sides["draem"]("stages"))
-            seconds["draem under Lightning"] += sides["draem"]("lightning")["seconds"]
+            seconds["draem under Fabric"] += sides["draem"]("fabric")["seconds"]
     rows = [
         _row(name, taken, asked["batch"], memory.get(name), first.get(name))
         | ({"tensors_mb": tensors[name]["peak"] / 1e6} if name in tensors else {})

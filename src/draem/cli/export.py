@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,7 @@ import typer
 from draem.cli.terminal import stderr_console, told_when_stopped
 
 
-class To(str, Enum):
+class To(StrEnum):
     """The formats, as words for the command line."""
 
     ONNX = "onnx"

@@ -8,34 +8,12 @@ from pathlib import Path
 import torch
 
 from draem.config import SIZE_STEP, ResolvedRecipe
-from draem.errors import InputError, OutputError, TrainingError
-from draem.networks.devices import multiplies_bf16
-
-_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+from draem.errors import InputError, OutputError
 
 
 def is_helper_process() -> bool:
     """Whether this is another than the first of several training processes."""
     return any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "RANK"))
-
-
-def checked_checkpoint(path: Path) -> Path | None:
-    """The checkpoint to go on from; None where the run has none yet.
-
-    Raises:
-        TrainingError: The file is damaged.
-    """
-    if not path.exists():
-        return None
-    try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch.load raises whatever a damaged file leads it to
-        raise TrainingError(
-            "the checkpoint is damaged",
-            path=path,
-            hint="Delete it to start this run from its beginning with --resume",
-        ) from error
-    return path
 
 
 def check_out(out: str | Path, data: str | Path) -> None:
@@ -83,10 +61,3 @@ def check_devices(devices: int, recipe: ResolvedRecipe, device: torch.device) ->
             "one 32x32 image a step is too little for batch normalisation",
             hint="Choose a larger batch size, image size or window",
         )
-
-
-def precision_of(name: str, device: torch.device) -> str:
-    """Lightning's name for a precision; `auto` is bf16 where the device has units for it."""
-    if name != "auto":
-        return _PRECISIONS[name]
-    return _PRECISIONS["bf16" if multiplies_bf16(device) else "32"]

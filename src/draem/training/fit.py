@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 import sys
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.fabric import Fabric
 from rich.console import Console
 
 from draem._version import __version__
@@ -27,7 +25,7 @@ from draem.inspection.torch_runtime import TorchRuntime
 from draem.model_card import Calibration, ModelCard, TrainingSet
 from draem.model_file import write_model
 from draem.networks.devices import explained_memory, resolve_device
-from draem.networks.model import build_draem, check_image_size
+from draem.networks.model import Draem, build_draem, check_image_size
 from draem.progress import file_progress
 from draem.simulation.pictures import to_device
 from draem.simulation.preview_sheet import simulation_sheet
@@ -36,20 +34,19 @@ from draem.simulation.varied import make_simulator
 from draem.training.checks import (
     check_devices,
     check_out,
-    checked_checkpoint,
     is_helper_process,
-    precision_of,
 )
 from draem.training.ema import WeightEma
+from draem.training.fabric import make_fabric, quiet_lightning
 from draem.training.images import RunImages, read_run_images, resolve_recipe
-from draem.training.keeping import Checkpoints, Records, Stopper
+from draem.training.loop import TrainingParts, train_loop
 from draem.training.losses import LossWeights
-from draem.training.module import DraemModule, SimulatedBatches
+from draem.training.optimizer import make_optimizer
 from draem.training.progress_bar import TrainingProgress
 from draem.training.recipe import make_recipe
-from draem.training.run_folder import RunFolder, resume_run, start_run
+from draem.training.run_folder import RunFolder, explained_run_errors, resume_run, start_run
 from draem.training.schedule import make_clock
-from draem.training.surroundings import explained, quiet_lightning, stop_gently
+from draem.training.signals import stop_gently
 from draem.training.tiled import tiled_scores
 from draem.training.validation import Validation
 from draem.training.warm_start import check_warm_start, load_warm_start
@@ -145,192 +142,160 @@ def train(
         images = _read(data, resolved, kept, console)
         if not resume:
             run = _start(out, resolved)
-        return _Training(run, resolved, images, place, devices, console).finish()
+        return _run(run, resolved, images, place, devices, console)
 
 
-class _Training:
-    """Wires the parts of one run together."""
+def _run(
+    run: RunFolder,
+    recipe: ResolvedRecipe,
+    images: RunImages,
+    device: torch.device,
+    devices: int,
+    console: Console,
+) -> TrainingResult:
+    """Train, calibrate and write the model."""
+    with quiet_lightning(), stop_gently(console) as interrupted, explained_run_errors(run.root):
+        fabric = make_fabric(device, devices, recipe.training.precision, run.root)
+        parts = _build(fabric, run, recipe, images, console)
+        try:
+            state = train_loop(parts, interrupted)
+        finally:
+            parts.progress.stop()
+    if not fabric.is_global_zero:
+        sys.exit()
+    if interrupted.is_set() and parts.clock.reached < 1:
+        raise TrainingInterrupted(
+            f"training was stopped after step {state.step}",
+            path=run.root,
+            hint="Go on from there with the same command and --resume",
+        )
+    network = parts.ema.network
+    card = ModelCard(
+        preset=recipe.preset,
+        network=recipe.network,
+        region_of_interest=None
+        if images.region_of_interest is None
+        else encode_roi(images.region_of_interest),
+        recipe=recipe,
+        calibration=_calibration(network, recipe, images, device, console),
+        training_set=TrainingSet(images=images.count, fingerprint=images.fingerprint),
+        versions={
+            "draem": __version__,
+            "torch": torch.__version__,
+            "lightning": lightning.__version__,
+            "numpy": np.__version__,
+        },
+        figures={name: value for name, value in state.figures.items() if np.isfinite(value)},
+    )
+    card = write_model(run.model, network.state_dict(), card)
+    return TrainingResult(run.model, card, recipe, state.step, parts.clock.seconds)
 
-    def __init__(
-        self,
-        run: RunFolder,
-        recipe: ResolvedRecipe,
-        images: RunImages,
-        device: torch.device,
-        devices: int,
-        console: Console,
-    ) -> None:
-        options = recipe.training
-        self._run, self._recipe, self._images = run, recipe, images
-        self._device, self._devices, self._console = device, devices, console
-        self._interrupted = threading.Event()
-        self._weights = LossWeights(
-            options.l2_weight,
-            options.ssim_weight,
-            options.focal_weight,
-            options.focal_gamma,
-            ssim_of_mean=options.ssim_of == "mean",
-        )
-        self._clock = make_clock(
-            len(images.training),
-            options.batch_size,
-            epochs=options.epochs,
-            steps=options.steps,
-            minutes=options.minutes,
-        )
-        network = build_draem(recipe.network, seed=options.seed)
-        if options.init == "warm":
-            load_warm_start(network)
-        network.checkpoint_activations(options.activation_checkpointing)
-        self._module = DraemModule(
-            network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-            self._clock,
-            learning_rate=options.learning_rate,
-            optimizer=options.optimizer,
-            weight_decay=options.weight_decay,
-            schedule=options.schedule,
-            loss_weights=self._weights,
-            pictures=images.full_fingerprint,
-        )
-        self._average = WeightEma(network, options.average_decay)
-        self._profile = recipe.simulation
-        self._roi = images.region_of_interest
 
-    def finish(self) -> TrainingResult:
-        trainer = self._trainer()
-        place = trainer.strategy.root_device
-        simulator = make_simulator(
-            to_device(self._images.training, place),
-            self._images.textures.to(place),
-            self._profile,
-            self._recipe.training.seed,
-            None if self._roi is None else torch.from_numpy(self._roi),
-        )
-        if trainer.is_global_zero:
-            sheet = simulation_sheet(
-                simulator.batch(0, _SHEET_SAMPLES), "Simulated training samples"
+def _build(
+    fabric: Fabric, run: RunFolder, recipe: ResolvedRecipe, images: RunImages, console: Console
+) -> TrainingParts:
+    """Build the parts of a run on the device of this process."""
+    options = recipe.training
+    weights = LossWeights(
+        options.l2_weight,
+        options.ssim_weight,
+        options.focal_weight,
+        options.focal_gamma,
+        ssim_of_mean=options.ssim_of == "mean",
+    )
+    clock = make_clock(
+        len(images.training),
+        options.batch_size,
+        epochs=options.epochs,
+        steps=options.steps,
+        minutes=options.minutes,
+    )
+    network = build_draem(recipe.network, seed=options.seed)
+    if options.init == "warm":
+        load_warm_start(network)
+    network.checkpoint_activations(options.activation_checkpointing)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = make_optimizer(
+        network, options.optimizer, options.learning_rate, options.weight_decay
+    )
+    model, wrapped_optimizer = fabric.setup(network, optimizer)
+    simulator = _simulator(recipe, images, fabric.device)
+    if fabric.is_global_zero:
+        sheet = simulation_sheet(simulator.batch(0, _SHEET_SAMPLES), "Simulated training samples")
+        write_png(run.pictures / "samples.png", sheet)
+    return TrainingParts(
+        fabric=fabric,
+        run=run,
+        options=options,
+        network=network,
+        model=model,
+        optimizer=wrapped_optimizer,
+        ema=WeightEma(network, options.average_decay),
+        clock=clock,
+        simulator=simulator,
+        validation=_validation(recipe, images, simulator, weights),
+        loss_weights=weights,
+        images=images.full_fingerprint,
+        progress=TrainingProgress(clock, options.batch_size, console),
+        report=lambda line: console.print(line, highlight=False),
+    )
+
+
+def _simulator(recipe: ResolvedRecipe, images: RunImages, device: torch.device) -> Simulator:
+    roi = images.region_of_interest
+    return make_simulator(
+        to_device(images.training, device),
+        images.textures.to(device),
+        recipe.simulation,
+        recipe.training.seed,
+        None if roi is None else torch.from_numpy(roi),
+    )
+
+
+def _validation(
+    recipe: ResolvedRecipe, images: RunImages, simulator: Simulator, weights: LossWeights
+) -> Validation:
+    """Validate on held-out images; on the training images if none are held out."""
+    device = simulator.normal_images.device
+    held_out = images.held_out_pictures()
+    normal = to_device(held_out, device) if len(held_out) else simulator.normal_images
+    over_normal = make_simulator(
+        normal,
+        simulator.textures,
+        simulator.profile,
+        simulator.seed,
+        simulator.region_of_interest,
+    )
+    # The filter covers as many pixels of a window as of the whole image.
+    whole, trained = recipe.network.image_size, recipe.trained_size
+    smoothing = round(recipe.network.smoothing * min(whole) / min(trained))
+    return Validation(over_normal, _VALIDATION_SAMPLES, weights, smoothing)
+
+
+def _calibration(
+    network: Draem,
+    recipe: ResolvedRecipe,
+    images: RunImages,
+    device: torch.device,
+    console: Console,
+) -> Calibration | None:
+    """A threshold from the held-out images; None if none are held out."""
+    held_out = images.held_out
+    if not len(held_out):
+        return None
+    smoothing = recipe.network.smoothing
+    runtime = TorchRuntime(copy.deepcopy(network), device, smoothing)
+    if images.held_out_grids:
+        scores = tiled_scores(runtime, images, recipe, console)
+    else:
+        outputs = (
+            limit_output(
+                runtime.run(held_out[start : start + 8]), images.region_of_interest, smoothing
             )
-            write_png(self._run.pictures / "samples.png", sheet)
-        records = self._records(simulator)
-        # They need the device that the trainer has chosen.
-        trainer.callbacks.extend(self._callbacks(trainer, records))  # type: ignore[attr-defined]
-        batches = SimulatedBatches(
-            simulator,
-            self._recipe.training.batch_size,
-            lambda: trainer.global_step,
-            rank=trainer.global_rank,
-            world=trainer.world_size,
+            for start in range(0, len(held_out), 8)
         )
-        checkpoint = checked_checkpoint(self._run.checkpoint)
-        with stop_gently(self._interrupted, self._console), explained(self._run.root):
-            trainer.fit(self._module, batches, ckpt_path=checkpoint, weights_only=True)
-        if not trainer.is_global_zero:
-            sys.exit()
-        if self._interrupted.is_set() and self._clock.reached < 1:
-            raise TrainingInterrupted(
-                f"training was stopped after step {trainer.global_step}",
-                path=self._run.root,
-                hint="Go on from there with the same command and --resume",
-            )
-        card = write_model(self._run.model, self._average.network.state_dict(), self._card(records))
-        return TrainingResult(
-            self._run.model, card, self._recipe, trainer.global_step, self._clock.seconds
-        )
-
-    def _trainer(self) -> Trainer:
-        cuda = self._device.type == "cuda"
-        single = [self._device.index or 0] if cuda else 1
-        with quiet_lightning():
-            return Trainer(
-                accelerator="cuda" if cuda else "cpu",
-                devices=single if self._devices == 1 else self._devices,
-                strategy="auto" if self._devices == 1 else "ddp",
-                precision=precision_of(self._recipe.training.precision, self._device),  # type: ignore[arg-type]
-                max_epochs=-1,
-                # A run that was stopped between its last step and its model makes no further step.
-                max_steps=self._clock.total_steps or -1,
-                logger=TensorBoardLogger(self._run.root, name="tensorboard", version=""),
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                use_distributed_sampler=False,
-                log_every_n_steps=1,
-            )
-
-    def _records(self, simulator: Simulator) -> Records:
-        normal = (
-            to_device(self._images.held_out_pictures(), simulator.normal_images.device)
-            if len(self._images.held_out)
-            else simulator.normal_images
-        )
-        validation = Validation(
-            make_simulator(
-                normal,
-                simulator.textures,
-                self._profile,
-                simulator.seed,
-                simulator.region_of_interest,
-            ),
-            _VALIDATION_SAMPLES,
-            self._weights,
-            self._window_smoothing(),
-        )
-        return Records(self._run, self._clock, validation, self._average, self._say)
-
-    def _window_smoothing(self) -> int:
-        """The filter that covers as many pixels of a window as it will of the whole image."""
-        whole, trained = self._recipe.network.image_size, self._recipe.trained_size
-        return round(self._recipe.network.smoothing * min(whole) / min(trained))
-
-    def _callbacks(self, trainer: Trainer, records: Records) -> list[Callback]:
-        callbacks: list[Callback] = [
-            self._average,
-            Stopper(self._clock, self._interrupted.is_set),
-            records,
-            Checkpoints(self._run.checkpoint, self._recipe.training.checkpoint_seconds),
-        ]
-        if trainer.is_global_zero and not self._console.quiet:
-            size = self._recipe.training.batch_size
-            callbacks.append(TrainingProgress(self._clock, size, self._console))
-        return callbacks
-
-    def _say(self, line: str) -> None:
-        self._console.print(line, highlight=False)
-
-    def _card(self, records: Records) -> ModelCard:
-        return ModelCard(
-            preset=self._recipe.preset,
-            network=self._recipe.network,
-            region_of_interest=None if self._roi is None else encode_roi(self._roi),
-            recipe=self._recipe,
-            calibration=self._calibration(),
-            training_set=TrainingSet(
-                images=self._images.count, fingerprint=self._images.fingerprint
-            ),
-            versions={
-                "draem": __version__,
-                "torch": torch.__version__,
-                "lightning": lightning.__version__,
-                "numpy": np.__version__,
-            },
-            figures={name: value for name, value in records.figures.items() if np.isfinite(value)},
-        )
-
-    def _calibration(self) -> Calibration | None:
-        held_out = self._images.held_out
-        if not len(held_out):
-            return None
-        network, smoothing = copy.deepcopy(self._average.network), self._recipe.network.smoothing
-        runtime = TorchRuntime(network, self._device, smoothing)
-        if self._images.held_out_grids:
-            scores = tiled_scores(runtime, self._images, self._recipe, self._console)
-        else:
-            outputs = (
-                limit_output(runtime.run(held_out[start : start + 8]), self._roi, smoothing)
-                for start in range(0, len(held_out), 8)
-            )
-            scores = [float(score) for output in outputs for score in output.anomaly_scores]
-        return calibrate(scores, self._recipe.training.false_reject_rate)
+        scores = [float(score) for output in outputs for score in output.anomaly_scores]
+    return calibrate(scores, recipe.training.false_reject_rate)
 
 
 def _read(data: str | Path, recipe: ResolvedRecipe, cache: Cache, console: Console) -> RunImages:

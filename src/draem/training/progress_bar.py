@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from draem.training.schedule import RunClock
 
 
-class TrainingProgress(Callback):
+class TrainingProgress:
     """Shows how far the run has come, its speed and the time left.
 
     Args:
         clock: How far the run has come.
-        batch_size: Samples a step, for the speed.
+        batch_size: Samples per step, for the speed.
         console: Where to draw.
     """
 
@@ -32,20 +30,17 @@ class TrainingProgress(Callback):
             console=console,
             transient=True,
             # A file or a pipe would get empty lines.
-            disable=not console.is_terminal,
+            disable=console.quiet or not console.is_terminal,
         )
         self._task = self._progress.add_task("", total=1.0, note="starting")
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the bar."""
-        self._first_step = trainer.global_step
+    def start(self, step: int) -> None:
+        """Show the bar of a run that goes on from a step."""
+        self._first_step = step
         self._progress.start()
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
-    ) -> None:
+    def update(self, step: int) -> None:
         """Move the bar."""
-        step = trainer.global_step
         running = self._clock.seconds - self._clock.earlier_seconds
         speed = (step - self._first_step) * self._batch_size / max(running, 1e-9)
         left = self._clock.seconds_left(step)
@@ -57,8 +52,8 @@ class TrainingProgress(Callback):
             note += f"  {duration(left)} left"
         self._progress.update(self._task, completed=self._clock.fraction(step), note=note)
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the bar away."""
+    def stop(self) -> None:
+        """Remove the bar."""
         self._progress.stop()
 
 

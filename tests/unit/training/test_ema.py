@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from draem.networks.model import Draem
@@ -27,18 +25,6 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def after(step: int, network: Draem) -> tuple[Trainer, LightningModule]:
-    module = SimpleNamespace(network=network, device=torch.device("cpu"))
-    return cast("Trainer", SimpleNamespace(global_step=step)), cast("LightningModule", module)
-
-
-def started(network: Draem, decay: float) -> WeightEma:
-    average = WeightEma(network, decay)
-    average.setup(*after(0, network), "fit")
-    average.on_train_start(*after(0, network))
-    return average
-
-
 def change(network: Draem, generator: torch.Generator) -> None:
     with torch.no_grad():
         for value in network.state_dict().values():
@@ -53,7 +39,7 @@ def test_the_average_follows_its_definition() -> None:
         small_draem(2, 2, "compact"),
         torch.Generator().manual_seed(0),
     )
-    average = started(network, 0.5)
+    average = WeightEma(network, 0.5)
     expected: dict[str, torch.Tensor] = {}
     for step in range(1, 12):
         change(network, generator)
@@ -64,7 +50,7 @@ def test_the_average_follows_its_definition() -> None:
             if value.is_floating_point() and step > 1:
                 mixed = decay * expected[name] + (1 - decay) * mixed
             expected[name] = mixed.clone()
-        average.on_train_batch_end(*after(step, network))
+        average.update(step)
 
     for name, value in average.network.state_dict().items():
         torch.testing.assert_close(value.double(), expected[name], atol=1e-5, rtol=1e-5)
@@ -79,10 +65,10 @@ def test_without_decay_it_is_the_network() -> None:
         small_draem(2, 2, "compact"),
         torch.Generator().manual_seed(1),
     )
-    average = started(network, 0.0)
+    average = WeightEma(network, 0.0)
     for step in (1, 2, 3):
         change(network, generator)
-        average.on_train_batch_end(*after(step, network))
+        average.update(step)
 
     for name, value in average.network.state_dict().items():
         assert torch.equal(value, network.state_dict()[name])
@@ -90,12 +76,13 @@ def test_without_decay_it_is_the_network() -> None:
 
 def test_training_the_network_does_not_touch_the_average() -> None:
     network = small_draem(2, 2, "compact")
-    average = started(network, 0.9)
-    before = {name: value.clone() for name, value in average.network.state_dict().items()}
+    average = WeightEma(network, 0.9)
+    averages = dict(average.network.named_parameters())  # counts of batches follow the network
+    before = {name: value.clone() for name, value in averages.items()}
 
     change(network, torch.Generator().manual_seed(2))
 
-    assert all(torch.equal(before[n], v) for n, v in average.network.state_dict().items())
+    assert all(torch.equal(before[name], value) for name, value in averages.items())
     assert not any(parameter.requires_grad for parameter in average.network.parameters())
 
 
@@ -104,28 +91,29 @@ def test_a_resumed_average_goes_on_where_it_was() -> None:
         small_draem(2, 2, "compact"),
         torch.Generator().manual_seed(3),
     )
-    average = started(network, 0.9)
+    average = WeightEma(network, 0.9)
     for step in (1, 2):
         change(network, generator)
-        average.on_train_batch_end(*after(step, network))
-    resumed = started(network, 0.9)
-    resumed.load_state_dict({name: value.clone() for name, value in average.state_dict().items()})
+        average.update(step)
+    resumed = WeightEma(network, 0.9)
+    saved = {name: value.clone() for name, value in average.network.state_dict().items()}
+    resumed.network.load_state_dict(saved)
     change(network, generator)
 
     for each in (average, resumed):
-        each.on_train_batch_end(*after(3, network))
+        each.update(3)
 
     for name, value in average.network.state_dict().items():
         assert torch.equal(value, resumed.network.state_dict()[name])
 
 
 @pytest.mark.parametrize("width", [2, 4])
-def test_a_step_takes_two_operations_and_reads_nothing_back(width: int) -> None:
+def test_a_step_takes_one_operation_and_reads_nothing_back(width: int) -> None:
     network = small_draem(width, width)
-    average = started(network, 0.9)
+    average = WeightEma(network, 0.9)
 
     with Operations() as operations:
-        average.on_train_batch_end(*after(5, network))
+        average.update(5)
 
     # One by one they would be hundreds; `_local_scalar_dense` would wait for a GPU.
-    assert operations.names == ["_foreach_lerp_.Scalar", "_foreach_copy_.default"]
+    assert operations.names == ["_foreach_lerp_.Scalar"]

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import runpy
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 
 from draem.config import SECTIONS, UPSTREAM, VARIED, parse_image_size
 from draem.errors import OutputError, RecipeError

@@ -5,28 +5,18 @@ import torch
 from torch import nn
 
 from draem.networks.model import Draem
-from draem.training.losses import LossWeights
-from draem.training.module import DraemModule
-from draem.training.schedule import RunClock
+from draem.training.optimizer import make_optimizer
 from tests.support import small_draem
 
 
-def module_of(network: Draem, optimizer: str, weight_decay: float = 0.1) -> DraemModule:
-    return DraemModule(
-        network,
-        RunClock(10, None),
-        learning_rate=0.01,
-        optimizer=optimizer,
-        weight_decay=weight_decay,
-        schedule="constant",
-        loss_weights=LossWeights(),
-    )
+def optimizer_of(network: Draem, kind: str, weight_decay: float = 0.1) -> torch.optim.Optimizer:
+    return make_optimizer(network, kind, learning_rate=0.01, weight_decay=weight_decay)
 
 
 def test_adam_takes_every_parameter_without_decay() -> None:
     network = small_draem(2, 2)
 
-    optimizer = module_of(network, "adam").configure_optimizers()
+    optimizer = optimizer_of(network, "adam")
 
     assert type(optimizer) is torch.optim.Adam
     (group,) = optimizer.param_groups
@@ -38,7 +28,7 @@ def test_adam_takes_every_parameter_without_decay() -> None:
 def test_adamw_decays_the_weights_of_convolutions_alone(architecture: str) -> None:
     network = small_draem(2, 2, architecture)
 
-    optimizer = module_of(network, "adamw").configure_optimizers()
+    optimizer = optimizer_of(network, "adamw")
 
     assert type(optimizer) is torch.optim.AdamW
     decays = {
@@ -58,7 +48,7 @@ def test_adamw_decays_the_weights_of_convolutions_alone(architecture: str) -> No
 def test_a_step_without_gradient_only_decays() -> None:
     network = small_draem(2, 2, "compact").to(memory_format=torch.channels_last)
     before = {name: value.clone() for name, value in network.named_parameters()}
-    optimizer = module_of(network, "adamw").configure_optimizers()
+    optimizer = optimizer_of(network, "adamw")
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
 
@@ -74,7 +64,7 @@ def test_a_step_without_gradient_only_decays() -> None:
 def test_the_fused_step_is_that_of_the_definition(kind: str) -> None:
     network = small_draem(2, 2, "compact").to(memory_format=torch.channels_last)
     before = {name: value.clone() for name, value in network.named_parameters()}
-    optimizer = module_of(network, kind).configure_optimizers()
+    optimizer = optimizer_of(network, kind)
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     output = network(images.contiguous(memory_format=torch.channels_last))
     (output.reconstruction.square().mean() + output.mask_logits.square().mean()).backward()

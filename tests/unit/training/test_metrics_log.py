@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from draem.training.keeping import COLUMNS, keep_rows
+from draem.training.metrics_log import COLUMNS, keep_rows
 
 HEADER = ",".join(COLUMNS)
 EMPTY = "," * (len(COLUMNS) - 1)
