@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from draem.config import ResolvedRecipe
-from draem.datasets.cache import Cache
+from draem.datasets.image_cache import Cache
 from draem.networks.model import build_draem
 from draem.simulation.varied import make_simulator
 from draem.training.images import RunImages, read_run_images
@@ -72,7 +72,7 @@ def _measured(count: int, arguments: argparse.Namespace) -> dict[str, object]:
         _write_images(folder / "images", count, arguments.side)
         _write_images(folder / "textures", _TEXTURES, arguments.side)
         first, second = (_in_a_process(folder, arguments.side, steps) for steps in (0, _STEPS))
-        size = sum(file.stat().st_size for file in folder.glob("cache/*/*"))
+        size = sum(file.stat().st_size for file in folder.glob("cache/*/*/*.npy"))
         sources = sum(file.stat().st_size for file in folder.glob("images/*"))
     row: dict[str, object] = {
         "images": count,

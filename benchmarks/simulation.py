@@ -30,7 +30,6 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from counting import Counting
 from draem.config import PROFILES, ProfileName
 from draem.simulation import simulator as whole
 from draem.simulation import varied
@@ -39,6 +38,7 @@ from draem.simulation.textures import builtin_textures
 from machine import machine, write_result
 from peer_option import add_peers
 from rates import copied_per_second, multiplied_per_second
+from tests.counting import Counting
 
 SIDE, BATCH, IMAGES = 256, 8, 32
 SIZES, BATCHES = (128, 256, 512, 1024), (1, 2, 4, 8, 16, 32)

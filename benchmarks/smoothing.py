@@ -40,9 +40,10 @@ def main() -> None:
     images = read_run_images(arguments.category, recipe)
     card, network = read_network(arguments.run / "model.safetensors")
     network.eval()
-    held_out = torch.from_numpy(images.held_out).permute(0, 3, 1, 2)
+    held_out = torch.from_numpy(images.held_out.take(range(len(images.held_out))))
     simulator = without_clean_samples(
-        make_simulator(held_out, images.textures, recipe.simulation, recipe.training.seed), _SEED
+        make_simulator(images.held_out, images.textures, recipe.simulation, recipe.training.seed),
+        _SEED,
     )
     shorter = min(card.network.image_size)
     normal = _scores(network, held_out.float() / 255, shorter)

@@ -13,6 +13,7 @@ import torch
 from lightning.fabric import Fabric
 from torch.utils.flop_counter import FlopCounterMode
 
+from draem.datasets.image_source import from_rgb, in_memory
 from draem.networks.devices import multiplies_bf16
 from draem.networks.model import DraemOutput, build_draem
 from draem.simulation.simulator import SimulatedBatch, Simulator
@@ -50,9 +51,9 @@ def make_simulator_for(asked: Json, device: torch.device | str) -> Simulator:
     if profile.profile == "varied":
         # The preset cuts windows of 128 pixels from images of 256.
         profile, side = profile.replace(crop=window), 2 * window
-    textures = torch.from_numpy(builtin_textures((side, side))).permute(0, 3, 1, 2).contiguous()
-    pictures = random_pictures(PICTURES, side)
-    return make_simulator(pictures, textures, profile, 0).to(device)
+    textures = from_rgb(builtin_textures((side, side)))
+    pictures = in_memory(random_pictures(PICTURES, side).numpy())
+    return make_simulator(pictures, textures, profile, 0, device=device)
 
 
 def make_batches(asked: Json, device: torch.device | str) -> list[SimulatedBatch]:

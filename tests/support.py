@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from draem.config import ResolvedNetworkConfig
+from draem.datasets.image_source import ImageSource, in_memory
 from draem.model_card import ModelCard
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from draem.networks.model import Draem
 
 
@@ -41,3 +44,8 @@ def model_card(**facts: Any) -> ModelCard:
         key: facts.pop(key) for key in tuple(facts) if key in ResolvedNetworkConfig.model_fields
     }
     return ModelCard(**{"preset": "compact", "network": network_config(**options), **facts})
+
+
+def source(images: Tensor | ImageSource) -> ImageSource:
+    """Images in memory, (images, 3, height, width) uint8, as a simulator takes them."""
+    return images if isinstance(images, ImageSource) else in_memory(images.contiguous().numpy())

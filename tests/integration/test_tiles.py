@@ -152,7 +152,7 @@ def test_more_tiles_than_memory_are_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("draem.datasets.decoded.available_memory", lambda: 10_000)
+    monkeypatch.setattr("draem.datasets.decoding.available_memory", lambda: 10_000)
     outcome = train(draem_cli, sizes_mixed, tmp_path / "run", tiny_recipe, "--tile", 32)
     assert outcome.status == 2
     assert "do not fit in memory" in outcome.err

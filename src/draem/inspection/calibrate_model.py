@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from draem.datasets.decoded import (
-    decode_images,
-    decode_tiles,
-    fingerprint,
-    fingerprint_files,
-    plan_grids,
-)
+from draem.datasets.decoding import plan_grids, resized, tiled
+from draem.datasets.image_source import fingerprint, fingerprint_of
 from draem.datasets.layout import gather_good_images
 from draem.datasets.split import train_held_out_split
 from draem.errors import DatasetError, ImageError, InputError, counted
@@ -201,19 +196,22 @@ def _refuse_training_images(
     trained = [in_order[index] for index in kept]
     network = card.network
     size, overlap = network.image_size, network.overlap
-    if overlap is None:
-        count = len(trained)
-    else:
-        count = sum(grid.count for grid in plan_grids(trained, size, overlap))
+    preparation = (
+        resized(len(trained), size, network.interpolation)
+        if overlap is None
+        else tiled(plan_grids(trained, size, overlap), size, overlap)
+    )
 
-    def decode(part: Sequence[Path]) -> NDArray[np.uint8]:
-        if overlap is None:
-            return decode_images(part, size, network.interpolation)
-        return decode_tiles(part, size, overlap)[0]
+    def prepared() -> Iterator[NDArray[np.uint8]]:
+        for place, path in enumerate(trained):
+            yield preparation.prepare(place, decode_image(path))
+            if progress is not None:
+                progress(place + 1, len(trained))
 
     try:
-        found = fingerprint_files(trained, decode, (count, *size, 3), progress)
-    except DatasetError:
+        count, channels, height, width = preparation.shape
+        found = fingerprint_of((count, height, width, channels), prepared())
+    except ImageError:
         return  # training would have refused it
     if found == card.training_set.fingerprint:
         raise DatasetError(

@@ -25,11 +25,11 @@ from draem.simulation.augment import (
     draw_plan,
 )
 from draem.simulation.batch_indexing import Rows, on_device, pick, put, rows_of, take
+from draem.simulation.device_images import DeviceImages
 from draem.simulation.enhance import color
 from draem.simulation.filters import box_blur
 from draem.simulation.geometry import whole_levels
-from draem.simulation.pictures import Pictures
-from draem.simulation.windows import Windows, cut
+from draem.simulation.windows import Windows, crop_windows
 
 FILLS = ("texture", "other", "displaced", "tone", "smear")
 """A foreign texture; another good part; the same part some pixels away; the place itself, lighter,
@@ -137,8 +137,8 @@ def made_of(fills: Fills, *names: str) -> Tensor:
 def fill(
     fills: Fills,
     normal: Tensor,
-    pictures: Tensor | Pictures,
-    textures: Tensor,
+    images: DeviceImages,
+    textures: DeviceImages,
     grey: Tensor,
     operations: Sequence[Operation] = UPSTREAM_OPERATIONS,
 ) -> Tensor:
@@ -147,8 +147,8 @@ def fill(
     Args:
         fills: What to fill with.
         normal: (batch, 3, height, width) the samples, in [0, 1].
-        pictures: (pictures, 3, height, width) uint8, the normal images.
-        textures: (textures, 3, height, width) uint8.
+        images: The normal images.
+        textures: The anomaly sources.
         grey: (batch,) bool on the CPU: where textures and tones must be without colour.
         operations: Those that the fills were drawn with.
 
@@ -167,11 +167,11 @@ def fill(
 
     if found := of("texture"):
         rows, place = found
-        source = whole_levels(cut(textures, take(fills.texture, rows), size).mul_(255))
+        source = whole_levels(crop_windows(textures, take(fills.texture, rows), size).mul_(255))
         put(filled, place, _augmented(source, operations, take(fills.plan, rows), grey[rows]))
     if found := of("other", "displaced"):
         rows, place = found
-        put(filled, place, cut(pictures, take(fills.elsewhere, rows), size))
+        put(filled, place, crop_windows(images, take(fills.elsewhere, rows), size))
     if found := of("tone"):
         rows, place = found
         tone = fills.tone[rows]

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from draem.config import PROFILES, ProfileName, ResolvedSimulationConfig
-from draem.datasets.decoded import decode_images, decode_tiles
+from draem.datasets.decoding import decode_to_memory, plan_grids, resized, tiled
+from draem.datasets.image_source import from_rgb
 from draem.datasets.layout import read_normal_images
 from draem.errors import RecipeError
 from draem.imaging.roi import RoiLike, fit_roi
@@ -65,18 +66,20 @@ def simulate(
         image_size = image_size, image_size
     check_image_size(*image_size)
     paths = read_normal_images(data)[:samples]
-    if tile_overlap is None:
-        images = decode_images(paths, image_size, "area")
-    else:
-        images, _ = decode_tiles(paths, image_size, tile_overlap)
+    preparation = (
+        resized(len(paths), image_size, "area")
+        if tile_overlap is None
+        else tiled(plan_grids(paths, image_size, tile_overlap), image_size, tile_overlap)
+    )
+    images = decode_to_memory(paths, preparation)
     source_size = texture_size(profile.profile, image_size)
     sources = (
         load_textures(Path(textures), source_size) if textures else builtin_textures(source_size)
     )
     region = fit_roi(region_of_interest, image_size) if region_of_interest is not None else None
     simulator = make_simulator(
-        torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
-        torch.from_numpy(sources).permute(0, 3, 1, 2).contiguous(),
+        images,
+        from_rgb(sources),
         profile,
         seed,
         None if region is None else torch.from_numpy(region),

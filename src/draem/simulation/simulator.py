@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from draem.config import ResolvedSimulationConfig
+from draem.datasets.image_source import ImageSource
 from draem.errors import InputError
 from draem.simulation import lut
 from draem.simulation.augment import (
@@ -28,12 +29,12 @@ from draem.simulation.augment import (
     draw_plan,
 )
 from draem.simulation.batch_indexing import in_parts, on_device, pick, put, rows_of, take
+from draem.simulation.device_images import place_images
 from draem.simulation.enhance import color
+from draem.simulation.foreground import checked_roi
 from draem.simulation.geometry import rotated_parts
 from draem.simulation.grayscale import is_grayscale
-from draem.simulation.interest import checked_roi
 from draem.simulation.perlin import perlin_field
-from draem.simulation.pictures import Pictures, taken, to_device
 from draem.simulation.rectangles import rectangles
 
 _OPERATIONS: dict[str, tuple[Operation, ...]] = {
@@ -86,13 +87,13 @@ class Simulator:
     rows of that one batch.
 
     Args:
-        normal_images: (images, 3, height, width) uint8 RGB; as `Pictures` where they lie elsewhere
-            than batches are made.
-        textures: (textures, 3, height, width) uint8 RGB, of the same height and width.
+        normal_images: At least one.
+        textures: At least one; of the same height and width.
         profile: What the anomalies look like.
         seed: Decides everything random.
         region_of_interest: (height, width) bool, True where anomalies may lie; everywhere where
-            left out.
+            omitted.
+        device: Where batches are made.
 
     Raises:
         InputError: There are no images or textures, or their shapes do not match.
@@ -103,19 +104,13 @@ class Simulator:
 
     def __init__(
         self,
-        normal_images: Tensor | Pictures,
-        textures: Tensor,
+        normal_images: ImageSource,
+        textures: ImageSource,
         profile: ResolvedSimulationConfig,
         seed: int = 0,
         region_of_interest: Tensor | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
-        for name, pictures in (("normal images", normal_images), ("textures", textures)):
-            if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3:
-                raise InputError(
-                    f"the {name} cannot be simulated on",
-                    expected="a uint8 tensor (count, 3, height, width)",
-                    found=f"{pictures.dtype} {tuple(pictures.shape)}",
-                )
         if not len(normal_images) or not len(textures):
             raise InputError("simulation needs at least one normal image and one texture")
         if self.same_size and normal_images.shape[2:] != textures.shape[2:]:
@@ -124,11 +119,12 @@ class Simulator:
                 expected=f"textures of {tuple(normal_images.shape[2:])} (height, width)",
                 found=f"{tuple(textures.shape[2:])}",
             )
-        self.normal_images = normal_images
-        self.textures = textures
+        self._given = normal_images, textures
+        self.normal_images = place_images(normal_images, torch.device(device))
+        self.textures = place_images(textures, torch.device(device))
         self.profile = profile
         self.seed = seed
-        self.region_of_interest = checked_roi(region_of_interest, normal_images)
+        self.region_of_interest = checked_roi(region_of_interest, self.normal_images)
         self._prepare()
 
     def _prepare(self) -> None:
@@ -144,9 +140,7 @@ class Simulator:
         """The same simulator with its pictures on another device."""
         if self.normal_images.device == torch.device(device):
             return self
-        place = torch.device(device)
-        pictures = to_device(self.normal_images, place), self.textures.to(place)
-        return type(self)(*pictures, self.profile, self.seed, self.region_of_interest)
+        return type(self)(*self._given, self.profile, self.seed, self.region_of_interest, device)
 
     def batch(self, step: int, size: int, *, rank: int = 0, world: int = 1) -> SimulatedBatch:
         """One batch.
@@ -177,7 +171,7 @@ class Simulator:
     def _fill(self, batch: SimulatedBatch, draws: _Draws) -> None:
         """Write the samples; the mask is 0 before."""
         normal, simulated, mask, opacity = batch
-        self._turn(taken(self.normal_images, draws.images), draws, normal)
+        self._turn(self.normal_images.take(draws.images), draws, normal)
         clean = draws.clean.nonzero()[:, 0].tolist()
         if clean:
             place = on_device(rows_of(clean, len(normal)), normal.device)
@@ -232,7 +226,7 @@ class Simulator:
 
     def _sources(self, draws: _Draws) -> Callable[[slice], Tensor]:
         """Augmented textures, (some of the batch, 3, height, width) in [0, 1]."""
-        textures = self.textures.index_select(0, draws.textures.to(self.textures.device))
+        textures = self.textures.take(draws.textures)
         images, table = all_but_look_up(textures, self.operations, draws.plan)
         if self._grey:
             factor = torch.zeros(len(images), device=images.device)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from draem.datasets.decoded import decode_images
+from draem.datasets.decoding import decode_to_memory, resized
 from draem.datasets.layout import find_images
 from draem.errors import DatasetError, MissingDependencyError, TextureError
 from draem.imaging.decode import decode_image
@@ -121,7 +121,7 @@ def load_textures(
             hint="Add some, or leave it out to use the built-in textures",
         )
     try:
-        return decode_images(paths, size, "area", progress)
+        return decode_to_memory(paths, resized(len(paths), size, "area"), progress)[:]
     except DatasetError as error:
         raise TextureError(
             error.problem, path=folder, expected=error.expected, hint=error.hint

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from draem.config import ResolvedSimulationConfig
+from draem.datasets.image_source import ImageSource
 from draem.simulation.batch_indexing import on_device, pick, put, rows_of, take
+from draem.simulation.device_images import resident
 from draem.simulation.fills import Fills, draw_fills, fill, made_of
 from draem.simulation.filters import box_blur, dilate
-from draem.simulation.foreground import COARSE, find_foreground, place_weights
+from draem.simulation.foreground import COARSE, find_foreground, place_weights, within_roi
 from draem.simulation.grayscale import are_grayscale
-from draem.simulation.interest import within_roi
-from draem.simulation.pictures import Pictures
 from draem.simulation.shapes import Shapes, draw_shapes, shape_weights
 from draem.simulation.simulator import SimulatedBatch, Simulator, seeded_generator
-from draem.simulation.windows import Windows, cut, locate
+from draem.simulation.windows import Windows, crop_windows, locate
 
 _VISIBLE = 0.02
 """Changes below this share of the full range, averaged over 3x3 pixels, are not anomalies."""
@@ -79,7 +79,7 @@ class VariedSimulator(Simulator):
         self.size = min(crop, height), min(crop, width)
         count = len(normal_images)
         part = find_foreground(normal_images) if profile.on_part else None
-        self.foreground = within_roi(part, self.region_of_interest, count)
+        self.foreground = within_roi(part, self.region_of_interest, normal_images)
         self._grey_images = (
             are_grayscale(normal_images)
             if profile.grey_sources
@@ -101,7 +101,7 @@ class VariedSimulator(Simulator):
 
     def _fill(self, batch: SimulatedBatch, draws: _Draws) -> None:  # type: ignore[override]
         normal, simulated, mask, _ = batch
-        normal.copy_(cut(self.normal_images, draws.windows, self.size))
+        normal.copy_(crop_windows(self.normal_images, draws.windows, self.size))
         simulated.copy_(normal)
         shaped = torch.zeros_like(mask)
         part, grey = self._part(draws.windows), self._grey_images[draws.windows.pictures]
@@ -162,7 +162,7 @@ class VariedSimulator(Simulator):
     def _part(self, windows: Windows) -> Tensor | None:
         if self.foreground is None:
             return None
-        return dilate(cut(self.foreground, windows, self.size).gt_(0.5), 5)
+        return dilate(crop_windows(self.foreground, windows, self.size).gt_(0.5), 5)
 
     def _inside(self, draws: _Draws) -> Tensor | None:  # type: ignore[override]
         if self.region_of_interest is None:
@@ -170,7 +170,8 @@ class VariedSimulator(Simulator):
         region = (self.region_of_interest[None, None] * 255).to(torch.uint8)
         # One and the same for all pictures.
         first = torch.zeros_like(draws.windows.pictures)
-        return cut(region, dataclasses.replace(draws.windows, pictures=first), self.size) > 0.5
+        windows = dataclasses.replace(draws.windows, pictures=first)
+        return crop_windows(resident(region), windows, self.size) > 0.5
 
     def _draw(self, step: int, size: int) -> _Draws:  # type: ignore[override]
         profile = self.profile
@@ -272,15 +273,16 @@ def visible(normal: Tensor, simulated: Tensor) -> Tensor:
 
 
 def make_simulator(
-    normal_images: Tensor | Pictures,
-    textures: Tensor,
+    normal_images: ImageSource,
+    textures: ImageSource,
     profile: ResolvedSimulationConfig,
     seed: int = 0,
     region_of_interest: Tensor | None = None,
+    device: torch.device | str = "cpu",
 ) -> Simulator:
-    """The simulator that a profile asks for; arguments as of `Simulator`."""
+    """The simulator of a profile; arguments as of `Simulator`."""
     kind = VariedSimulator if profile.profile == "varied" else Simulator
-    return kind(normal_images, textures, profile, seed, region_of_interest)
+    return kind(normal_images, textures, profile, seed, region_of_interest, device)
 
 
 def texture_size(profile: str, image_size: tuple[int, int]) -> tuple[int, int]:

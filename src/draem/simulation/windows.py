@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from draem.simulation.batch_indexing import put, take
-from draem.simulation.pictures import Pictures
+from draem.simulation.device_images import DeviceImages
 
 _COARSE = 2
 """From this scale on, pixels between the sampled ones would be skipped; they are averaged."""
@@ -38,66 +38,65 @@ class Windows:
     mirrored: Tensor
 
 
-def cut(pictures: Tensor | Pictures, windows: Windows, size: tuple[int, int]) -> Tensor:
+def crop_windows(images: DeviceImages, windows: Windows, size: tuple[int, int]) -> Tensor:
     """What is seen through windows, with bilinear interpolation, mirrored beyond the border.
 
     Args:
-        pictures: (pictures, channels, height, width) uint8.
-        windows: Where to look, on the CPU or on the device of the pictures.
+        images: The images that the windows look into.
+        windows: Where to look, on the CPU or on the device of the images.
         size: Height and width of the windows in pixels.
 
     Returns:
-        (batch, channels, *size) float32 in [0, 1], on the device of the pictures.
+        (batch, channels, *size) float32 in [0, 1], on the device of the images.
     """
     coarse = windows.scale >= _COARSE
     if coarse.any():
-        return _cut_coarse(pictures, windows, size, coarse)
+        return _crop_coarse(images, windows, size, coarse)
     straight = (windows.degrees == 0) & (windows.scale == 1)
     if straight.all():
-        return _seen(_cut_straight, pictures, windows, size)
-    shape = (len(straight), pictures.shape[1], *size)
-    seen = torch.empty(shape, dtype=torch.float32, device=pictures.device)
-    for cutter, chosen in ((_cut_straight, straight), (_cut_turned, ~straight)):
+        return _seen(_crop_straight, images, windows, size)
+    shape = (len(straight), images.shape[1], *size)
+    seen = torch.empty(shape, dtype=torch.float32, device=images.device)
+    for cutter, chosen in ((_crop_straight, straight), (_crop_turned, ~straight)):
         rows = chosen.nonzero()[:, 0]
         if len(rows):
-            cutting = _seen(cutter, pictures, take(windows, rows), size)
+            cutting = _seen(cutter, images, take(windows, rows), size)
             put(seen, rows.to(seen.device), cutting)
     return seen
 
 
 def _seen(
     cutter: Callable[[Tensor, Windows, tuple[int, int]], Tensor],
-    pictures: Tensor | Pictures,
+    images: DeviceImages,
     windows: Windows,
     size: tuple[int, int],
 ) -> Tensor:
-    if isinstance(pictures, Tensor):
-        return cutter(pictures, windows, size)
-    if cutter is _cut_straight:
-        # Where the pictures lie, so that of each no more than the window is read.
-        located = dataclasses.replace(windows, pictures=pictures.located(windows.pictures))
-        return cutter(pictures.stored, located, size).to(pictures.device)
-    taken = dataclasses.replace(windows, pictures=torch.arange(len(windows.pictures)))
-    return cutter(pictures[windows.pictures], taken, size)
+    if images.stored is not None and (
+        images.stored.device == images.device or cutter is _crop_straight
+    ):
+        # Where the images are, so that no more of each than the window is moved.
+        return cutter(images.stored, windows, size).to(images.device)
+    fetched = dataclasses.replace(windows, pictures=torch.arange(len(windows.pictures)))
+    return cutter(images.take(windows.pictures), fetched, size)
 
 
-def _cut_coarse(
-    pictures: Tensor | Pictures, windows: Windows, size: tuple[int, int], coarse: Tensor
+def _crop_coarse(
+    images: DeviceImages, windows: Windows, size: tuple[int, int], coarse: Tensor
 ) -> Tensor:
-    """As `cut`, with windows at half the resolution averaged instead of skipping pixels."""
-    shape = (len(coarse), pictures.shape[1], *size)
-    seen = torch.empty(shape, dtype=torch.float32, device=pictures.device)
+    """As `crop_windows`; windows at half the resolution average pixels instead of skipping them."""
+    shape = (len(coarse), images.shape[1], *size)
+    seen = torch.empty(shape, dtype=torch.float32, device=images.device)
     if len(fine := (~coarse).nonzero()[:, 0]):
-        put(seen, fine.to(seen.device), cut(pictures, take(windows, fine), size))
+        put(seen, fine.to(seen.device), crop_windows(images, take(windows, fine), size))
     rows = coarse.nonzero()[:, 0]
     chosen = take(windows, rows)
     closer = dataclasses.replace(chosen, scale=chosen.scale / 2)
-    twice = cut(pictures, closer, (2 * size[0], 2 * size[1]))
+    twice = crop_windows(images, closer, (2 * size[0], 2 * size[1]))
     put(seen, rows.to(seen.device), torch.nn.functional.avg_pool2d(twice, 2))
     return seen
 
 
-def _cut_straight(pictures: Tensor, windows: Windows, size: tuple[int, int]) -> Tensor:
+def _crop_straight(pictures: Tensor, windows: Windows, size: tuple[int, int]) -> Tensor:
     """Windows that are neither turned nor scaled: pixels as they are, and several times faster."""
     device = pictures.device
     down, right = _from_centre(size, device)
@@ -139,7 +138,7 @@ def _reflected(places: Tensor, length: int) -> Tensor:
     return (last - (places % (2 * last) - last).abs()).clamp(max=length - 1)
 
 
-def _cut_turned(pictures: Tensor, windows: Windows, size: tuple[int, int]) -> Tensor:
+def _crop_turned(pictures: Tensor, windows: Windows, size: tuple[int, int]) -> Tensor:
     device = pictures.device
     height, width = pictures.shape[2:]
     down, right = _from_centre(size, device)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from draem._version import __version__
 from draem.config import Recipe, ResolvedRecipe
-from draem.datasets.cache import Cache, CacheMode
+from draem.datasets.image_cache import Cache, CacheMode
 from draem.errors import RecipeError, TrainingInterrupted
 from draem.imaging.encode import write_png
 from draem.imaging.roi import encode_roi
@@ -27,7 +27,6 @@ from draem.model_file import write_model
 from draem.networks.devices import explained_memory, resolve_device
 from draem.networks.model import Draem, build_draem, check_image_size
 from draem.progress import file_progress
-from draem.simulation.pictures import to_device
 from draem.simulation.preview_sheet import simulation_sheet
 from draem.simulation.simulator import Simulator
 from draem.simulation.varied import make_simulator
@@ -244,11 +243,12 @@ def _build(
 def _simulator(recipe: ResolvedRecipe, images: RunImages, device: torch.device) -> Simulator:
     roi = images.region_of_interest
     return make_simulator(
-        to_device(images.training, device),
-        images.textures.to(device),
+        images.training,
+        images.textures,
         recipe.simulation,
         recipe.training.seed,
         None if roi is None else torch.from_numpy(roi),
+        device,
     )
 
 
@@ -256,15 +256,13 @@ def _validation(
     recipe: ResolvedRecipe, images: RunImages, simulator: Simulator, weights: LossWeights
 ) -> Validation:
     """Validate on held-out images; on the training images if none are held out."""
-    device = simulator.normal_images.device
-    held_out = images.held_out_pictures()
-    normal = to_device(held_out, device) if len(held_out) else simulator.normal_images
     over_normal = make_simulator(
-        normal,
-        simulator.textures,
+        images.held_out if len(images.held_out) else images.training,
+        images.textures,
         simulator.profile,
         simulator.seed,
         simulator.region_of_interest,
+        simulator.normal_images.device,
     )
     # The filter covers as many pixels of a window as of the whole image.
     whole, trained = recipe.network.image_size, recipe.trained_size
@@ -301,9 +299,10 @@ def _calibration(
 def _read(data: str | Path, recipe: ResolvedRecipe, cache: Cache, console: Console) -> RunImages:
     with file_progress(console) as progress:
         images = read_run_images(data, recipe, progress, cache)
-    if images.cache is not None:
+    if images.training.folder is not None:
+        size = (images.training.nbytes + images.held_out.nbytes) / 1e9
         console.print(
-            f"Decoded images are kept in {images.cache} ({images.cache_bytes / 1e9:.2f} GB).",
+            f"Decoded images are kept in {images.training.folder} ({size:.2f} GB).",
             highlight=False,
         )
     return images

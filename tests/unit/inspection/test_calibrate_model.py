@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from draem.datasets.decoded import decode_images, fingerprint
+from draem.datasets.decoding import decode_to_memory, resized
+from draem.datasets.image_source import fingerprint
 from draem.datasets.split import train_held_out_split
 from draem.errors import DatasetError, InputError, ModelFileError, OutputError
 from draem.imaging.decode import decode_image
@@ -245,7 +246,7 @@ def trained(
     def write(held_out_share: float) -> Path:
         asked = {"training": {"held_out_share": held_out_share, "seed": 7}}
         _, kept = train_held_out_split(12, held_out_share, seed=7)
-        images = decode_images(sorted(good.iterdir()), (64, 64), "area")
+        images = decode_to_memory(sorted(good.iterdir()), resized(12, (64, 64), "area"))[:]
         path = tmp_path / "trained.safetensors"
         write_tiny_model(
             path,

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from draem.simulation.augment import UPSTREAM_OPERATIONS, draw_plan
 from draem.simulation.batch_indexing import take
+from draem.simulation.device_images import resident
 from draem.simulation.fills import FILLS, Fills, draw_fills, fill
-from draem.simulation.windows import Windows, cut
+from draem.simulation.windows import Windows, crop_windows
 
 SIZE = (24, 32)
 ONLY = {
@@ -60,9 +61,9 @@ def filled(
     pictures = random_pictures(5) if pictures is None else pictures
     return fill(
         fills,
-        cut(pictures, windows(count), SIZE) if normal is None else normal,
-        pictures,
-        random_pictures(3, (30, 30), seed=1) if textures is None else textures,
+        crop_windows(resident(pictures), windows(count), SIZE) if normal is None else normal,
+        resident(pictures),
+        resident(random_pictures(3, (30, 30), seed=1) if textures is None else textures),
         torch.full((count,), grey),
     )
 
@@ -103,7 +104,7 @@ def test_fills_come_as_often_as_weighed() -> None:
 
 @pytest.mark.parametrize("name", FILLS)
 def test_fills_are_pictures_unlike_the_normal_one(name: str) -> None:
-    normal = cut(random_pictures(5), windows(8), SIZE)
+    normal = crop_windows(resident(random_pictures(5)), windows(8), SIZE)
     before = normal.clone()
 
     made = filled(drawn(ONLY[name]), normal=normal)
@@ -125,14 +126,23 @@ def test_fills_are_a_function_of_the_generator() -> None:
 def test_mixed_fills_are_each_what_they_are_alone() -> None:
     fills, pictures = drawn((1, 1, 1, 1, 1), 16), random_pictures(5)
     textures = random_pictures(3, (30, 30), seed=1)
-    normal, grey = cut(pictures, windows(16), SIZE), torch.arange(16) % 3 == 0
+    normal, grey = (
+        crop_windows(resident(pictures), windows(16), SIZE),
+        torch.arange(16) % 3 == 0,
+    )
 
-    together = fill(fills, normal, pictures, textures, grey)
+    together = fill(fills, normal, resident(pictures), resident(textures), grey)
 
     assert len(fills.kind.unique()) == 5
     for row in range(16):
         only = torch.tensor([row])
-        alone = fill(take(fills, only), normal[only], pictures, textures, grey[only])
+        alone = fill(
+            take(fills, only),
+            normal[only],
+            resident(pictures),
+            resident(textures),
+            grey[only],
+        )
         torch.testing.assert_close(alone[0], together[row], atol=1e-6, rtol=0)
 
 
@@ -142,7 +152,7 @@ def test_a_texture_is_a_window_into_it() -> None:
 
     made = filled(fills, textures=textures)
 
-    expected = cut(textures, fills.texture, SIZE)
+    expected = crop_windows(resident(textures), fills.texture, SIZE)
     torch.testing.assert_close(made, expected, atol=0.5 / 255 + 1e-6, rtol=0)
 
 
@@ -223,7 +233,7 @@ def test_other_parts_are_seen_anywhere() -> None:
 
 def test_a_tone_with_full_relief_is_added() -> None:
     fills = replace(drawn(ONLY["tone"]), relief=torch.ones(8))
-    normal = cut(random_pictures(5), windows(8), SIZE)
+    normal = crop_windows(resident(random_pictures(5)), windows(8), SIZE)
 
     made = filled(fills, normal=normal)
 
@@ -233,7 +243,7 @@ def test_a_tone_with_full_relief_is_added() -> None:
 @pytest.mark.parametrize("relief", [0.0, 0.25])
 def test_a_tone_covers_the_texture_where_relief_is_low(relief: float) -> None:
     fills = replace(drawn(ONLY["tone"]), relief=torch.full((8,), relief))
-    normal = cut(random_pictures(5), windows(8), SIZE)
+    normal = crop_windows(resident(random_pictures(5)), windows(8), SIZE)
 
     made = filled(fills, normal=normal)
 
@@ -252,7 +262,7 @@ def test_tones_are_lighter_darker_and_tinted() -> None:
 
 
 def test_a_smear_is_the_place_blurred() -> None:
-    normal = cut(random_pictures(5), windows(8), SIZE)
+    normal = crop_windows(resident(random_pictures(5)), windows(8), SIZE)
 
     made = filled(drawn(ONLY["smear"]), normal=normal)
 
@@ -263,9 +273,12 @@ def test_a_smear_is_the_place_blurred() -> None:
 def test_grey_samples_get_grey_textures_and_tones(name: str) -> None:
     fills, grey = drawn(ONLY[name], 12), torch.arange(12) % 2 == 0
     pictures = random_pictures(5)[:, :1].expand(-1, 3, -1, -1)
-    normal, textures = cut(pictures, windows(12), SIZE), random_pictures(3, (30, 30), seed=1)
+    normal, textures = (
+        crop_windows(resident(pictures), windows(12), SIZE),
+        random_pictures(3, (30, 30), seed=1),
+    )
 
-    made = fill(fills, normal, pictures, textures, grey)
+    made = fill(fills, normal, resident(pictures), resident(textures), grey)
 
     spread = (made.amax(1) - made.amin(1)).mean((1, 2))
     assert float(spread[grey].max()) < 1e-6

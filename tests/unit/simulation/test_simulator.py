@@ -8,6 +8,7 @@ from torch import Tensor
 
 from draem.config import PAPER, PROFILES, UPSTREAM, VARIED, ResolvedSimulationConfig
 from draem.errors import InputError
+from draem.simulation.device_images import resident
 from draem.simulation.grayscale import are_grayscale, is_grayscale
 from draem.simulation.perlin import perlin_field, pixel_grid
 from draem.simulation.rectangles import rectangles
@@ -17,6 +18,7 @@ from draem.simulation.simulator import (
     seeded_generator,
     uniform_angles,
 )
+from tests.support import source
 
 STILL = UPSTREAM.replace(rotation_share=0)
 
@@ -34,7 +36,7 @@ def plain(levels: list[int], size: tuple[int, int] = (16, 16)) -> Tensor:
 def simulator(
     profile: ResolvedSimulationConfig = UPSTREAM, size: tuple[int, int] = (32, 48), seed: int = 0
 ) -> Simulator:
-    return Simulator(pictures(5, size), pictures(3, size, seed=1), profile, seed)
+    return Simulator(source(pictures(5, size)), source(pictures(3, size, seed=1)), profile, seed)
 
 
 def same(first: SimulatedBatch, second: SimulatedBatch) -> bool:
@@ -62,7 +64,7 @@ def test_images_are_blended_inside_the_mask_alone(profile: ResolvedSimulationCon
     white = torch.full((1, 3, 32, 48), 255, dtype=torch.uint8)
     unaltered = profile.replace(operation_count=0, clean_share=0)
 
-    batch = Simulator(pictures(5), white, unaltered).batch(0, 16)
+    batch = Simulator(source(pictures(5)), source(white), unaltered).batch(0, 16)
 
     marked = batch.anomaly_mask.expand(-1, 3, -1, -1) == 1
     opacity = batch.opacity[:, None, None, None]
@@ -142,7 +144,7 @@ def test_processes_share_the_rows_of_one_batch(
 
 def test_every_image_comes_once_before_any_comes_twice() -> None:
     levels = list(range(10, 80, 10))
-    made = Simulator(plain(levels), plain([0]), STILL, seed=3)
+    made = Simulator(source(plain(levels)), source(plain([0])), STILL, seed=3)
 
     seen = [
         round(255 * float(image[0, 0, 0]))
@@ -158,7 +160,7 @@ def test_every_image_comes_once_before_any_comes_twice() -> None:
 def test_a_batch_may_be_larger_than_the_set() -> None:
     levels = [10, 20, 30]
 
-    batch = Simulator(plain(levels), plain([0]), STILL).batch(0, 9)
+    batch = Simulator(source(plain(levels)), source(plain([0])), STILL).batch(0, 9)
 
     seen = (255 * batch.normal_images[:, 0, 0, 0]).round().int().tolist()
     assert sorted(seen) == sorted(3 * levels)
@@ -168,7 +170,7 @@ def test_every_texture_is_used() -> None:
     sources = plain([51, 102, 153])
     always = STILL.replace(opacity=(1, 1), clean_share=0, operation_count=0)
 
-    batch = Simulator(plain([0]), sources, always).batch(0, 200)
+    batch = Simulator(source(plain([0])), source(sources), always).batch(0, 200)
 
     used = (255 * batch.simulated_images.amax((1, 2, 3))).round().int()
     shares = torch.bincount(used, minlength=256)[[0, 51, 102, 153]] / 200
@@ -217,10 +219,12 @@ def test_masks_mark_a_small_part_and_never_everything(
 def test_normal_images_are_rotated_as_often_as_asked() -> None:
     def turned(profile: ResolvedSimulationConfig) -> Tensor:
         made = Simulator(
-            pictures(1, (8, 8)), plain([0], (8, 8)), profile.replace(operation_count=0)
+            source(pictures(1, (8, 8))),
+            source(plain([0], (8, 8))),
+            profile.replace(operation_count=0),
         )
         images = made.batch(0, 600).normal_images
-        return (images != made.normal_images / 255).flatten(1).any(1).float()
+        return (images != made.normal_images.stored / 255).flatten(1).any(1).float()
 
     assert float(turned(UPSTREAM).mean()) == pytest.approx(0.3, abs=0.06)
     assert float(turned(PAPER).mean()) > 0.99
@@ -229,13 +233,15 @@ def test_normal_images_are_rotated_as_often_as_asked() -> None:
 
 def test_rotation_keeps_within_its_angle_and_fill() -> None:
     white = plain([255], (33, 33))
-    draws = Simulator(white, white, PAPER)._draw(0, 1000).rotation
+    draws = Simulator(source(white), source(white), PAPER)._draw(0, 1000).rotation
 
     assert float(draws.min()) < -44
     assert float(draws.max()) > 44
     assert float(draws.abs().max()) <= 45
-    mirrored = Simulator(white, white, PAPER).batch(0, 20).normal_images
-    blackened = Simulator(white, white, PAPER.replace(rotation_fill="black")).batch(0, 20)
+    mirrored = Simulator(source(white), source(white), PAPER).batch(0, 20).normal_images
+    blackened = Simulator(source(white), source(white), PAPER.replace(rotation_fill="black")).batch(
+        0, 20
+    )
     assert float(mirrored.min()) == 1
     assert float(blackened.normal_images.min()) == 0
 
@@ -259,12 +265,12 @@ def test_global_random_state_is_left_alone() -> None:
 
 def test_the_given_pictures_stay_as_they_were() -> None:
     made = simulator()
-    images, textures = made.normal_images.clone(), made.textures.clone()
+    images, textures = made.normal_images.stored.clone(), made.textures.stored.clone()
 
     made.batch(0, 8)
 
-    assert torch.equal(made.normal_images, images)
-    assert torch.equal(made.textures, textures)
+    assert torch.equal(made.normal_images.stored, images)
+    assert torch.equal(made.textures.stored, textures)
 
 
 def test_a_simulator_that_is_there_already_is_not_made_again() -> None:
@@ -276,9 +282,9 @@ def test_a_simulator_that_is_there_already_is_not_made_again() -> None:
 @pytest.mark.parametrize(
     ("images", "textures", "words"),
     [
-        (pictures(2).float(), pictures(2), ["normal images", "torch.float32", "uint8"]),
-        (pictures(2), pictures(2)[0], ["textures", "(3, 32, 48)"]),
-        (pictures(2)[:, :1], pictures(2), ["normal images", "(2, 1, 32, 48)"]),
+        (pictures(2).float(), pictures(2), ["float32", "uint8"]),
+        (pictures(2), pictures(2)[0], ["(3, 32, 48)"]),
+        (pictures(2)[:, :1], pictures(2), ["(2, 1, 32, 48)"]),
         (pictures(2)[:0], pictures(2), ["at least one"]),
         (pictures(2), pictures(2)[:0], ["at least one"]),
         (pictures(2), pictures(2, (48, 32)), ["differ in size", "(32, 48)", "(48, 32)"]),
@@ -286,7 +292,7 @@ def test_a_simulator_that_is_there_already_is_not_made_again() -> None:
 )
 def test_unusable_pictures_are_refused(images: Tensor, textures: Tensor, words: list[str]) -> None:
     with pytest.raises(InputError) as caught:
-        Simulator(images, textures, PAPER)
+        Simulator(source(images), source(textures), PAPER)
 
     assert all(word in str(caught.value) for word in words)
 
@@ -343,14 +349,14 @@ def test_grey_products_get_grey_anomalies(colored: bool) -> None:
         images[:, 0] //= 2
     textures = torch.randint(0, 256, (5, 3, 32, 32), generator=generator, dtype=torch.uint8)
     profile = UPSTREAM.replace(clean_share=0.0, grey_sources=True)
-    batch = Simulator(images, textures, profile, seed=1).batch(0, 16)
+    batch = Simulator(source(images), source(textures), profile, seed=1).batch(0, 16)
     inside = (batch.simulated_images - batch.normal_images).abs() > 0
     assert inside.any()
     spread = batch.simulated_images.amax(1) - batch.simulated_images.amin(1)
     assert (spread.max() > 1e-6) == colored
 
     as_published = profile.replace(grey_sources=False)
-    batch = Simulator(images, textures, as_published, seed=1).batch(0, 16)
+    batch = Simulator(source(images), source(textures), as_published, seed=1).batch(0, 16)
     assert (batch.simulated_images.amax(1) - batch.simulated_images.amin(1)).max() > 0.1
 
 
@@ -358,13 +364,13 @@ def test_grey_pictures_are_told_one_by_one() -> None:
     grey = pictures(3)[:, :1].expand(-1, 3, -1, -1)
     mixed = torch.cat((grey[:1], pictures(2), grey[1:], plain([0, 255], (32, 48))))
 
-    told = are_grayscale(mixed)
+    told = are_grayscale(resident(mixed))
 
     assert told.dtype == torch.bool
     assert told.device.type == "cpu"
     assert told.tolist() == [True, False, False, True, True, True, True]
-    assert is_grayscale(grey)
-    assert not is_grayscale(mixed)
+    assert is_grayscale(resident(grey))
+    assert not is_grayscale(resident(mixed))
 
 
 @pytest.mark.parametrize("channel", [0, 1, 2])
@@ -375,7 +381,7 @@ def test_less_than_a_level_of_colour_on_average_is_grey(channel: int, sign: int)
     images[1, channel] += sign
     images[2, channel, :1, :2] += 60 * sign
 
-    assert are_grayscale(images).tolist() == [True, False, False]
+    assert are_grayscale(resident(images)).tolist() == [True, False, False]
 
 
 def test_many_pictures_are_told_as_they_are_alone() -> None:
@@ -383,8 +389,8 @@ def test_many_pictures_are_told_as_they_are_alone() -> None:
     images[::7] = images[::7, :1]
 
     expected = [number % 7 == 0 for number in range(150)]
-    assert are_grayscale(images).tolist() == expected
-    assert [bool(are_grayscale(image[None])) for image in images] == expected
+    assert are_grayscale(resident(images)).tolist() == expected
+    assert [bool(are_grayscale(resident(image[None]))) for image in images] == expected
 
 
 def test_rectangles_take_the_place_of_noise() -> None:

@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.counting import Counting
 from draem.config import PROFILES, ProfileName
+from draem.simulation.device_images import resident
 from draem.simulation.simulator import SimulatedBatch, Simulator
 from draem.simulation.varied import make_simulator
+from tests.counting import Counting
+from tests.support import source
 
 SIZE = (48, 64)
 
@@ -37,7 +39,7 @@ def pictures(count: int, seed: int) -> Tensor:
 def simulator(name: ProfileName) -> Simulator:
     profile = PROFILES[name].replace(crop=40, zoom=1.5, flips=True, rotation_share=0.5)
     profile = profile if name == "varied" else PROFILES[name]
-    return make_simulator(pictures(7, 1), pictures(5, 2), profile, seed=3)
+    return make_simulator(source(pictures(7, 1)), source(pictures(5, 2)), profile, seed=3)
 
 
 def weighted_sums(batch: SimulatedBatch) -> list[float]:
@@ -77,7 +79,7 @@ def test_a_batch_takes_no_more_calls_and_bytes_than_it_did(
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     large = [torch.nn.functional.interpolate(pictures(5, seed), (256, 256)) for seed in (1, 2)]
-    made = make_simulator(large[0], large[1], PROFILES[name], seed=3)
+    made = make_simulator(source(large[0]), source(large[1]), PROFILES[name], seed=3)
 
     with Counting() as counted:
         for step in range(4):
@@ -92,7 +94,8 @@ def test_a_batch_takes_no_more_calls_and_bytes_than_it_did(
 def test_nothing_waits_for_the_device(name: ProfileName) -> None:
     made = simulator(name)
     # Tensors without values: whoever asked for one would get an error.
-    made.normal_images, made.textures = made.normal_images.to("meta"), made.textures.to("meta")
+    for name_of in ("normal_images", "textures"):
+        setattr(made, name_of, resident(getattr(made, name_of).stored.to("meta")))
 
     batch = made.batch(0, 12)
 

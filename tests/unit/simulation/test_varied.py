@@ -23,6 +23,7 @@ from draem.simulation.varied import (
     visible,
     without_clean_samples,
 )
+from tests.support import source
 
 PART = (slice(20, 44), slice(40, 64))
 """Where the part lies in the pictures of `parts`."""
@@ -58,7 +59,7 @@ def parts(count: int) -> Tensor:
 def simulator(images: Tensor | None = None, seed: int = 0, **settings: Any) -> VariedSimulator:
     images = pictures(5) if images is None else images
     profile = VARIED.replace(**{"crop": 32, "coarse_share": 0.0, **settings})
-    return VariedSimulator(images, pictures(3, (30, 30), seed=1), profile, seed)
+    return VariedSimulator(source(images), source(pictures(3, (30, 30), seed=1)), profile, seed)
 
 
 def same(first: SimulatedBatch, second: SimulatedBatch) -> bool:
@@ -203,13 +204,13 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
 
 def test_earlier_batches_leave_no_trace() -> None:
     used = simulator()
-    images, textures = used.normal_images.clone(), used.textures.clone()
+    images, textures = used.normal_images.stored.clone(), used.textures.stored.clone()
     for step in range(3):
         used.batch(step, 4)
 
     assert same(used.batch(3, 4), simulator().batch(3, 4))
-    assert torch.equal(used.normal_images, images)
-    assert torch.equal(used.textures, textures)
+    assert torch.equal(used.normal_images.stored, images)
+    assert torch.equal(used.textures.stored, textures)
 
 
 @pytest.mark.parametrize("world", [2, 3])
@@ -376,7 +377,7 @@ def test_changes_are_as_opaque_as_said() -> None:
     profile = VARIED.replace(crop=16, clean_share=0, layers=1, shapes=(1, 0, 0), threshold=(-3, -3))
     profile = profile.replace(fills=only("other"), opacity=(0.3, 0.7))
     images = torch.cat((plain_pictures(1, 0), plain_pictures(1, 255)))
-    made = VariedSimulator(images, pictures(1), profile)
+    made = VariedSimulator(source(images), source(pictures(1)), profile)
 
     batch = made.batch(0, 300)
 
@@ -515,22 +516,24 @@ def test_a_simulator_that_is_there_already_is_not_made_again() -> None:
 @pytest.mark.parametrize(
     ("images", "textures", "words"),
     [
-        (pictures(2).float(), pictures(2), ["normal images", "torch.float32", "uint8"]),
-        (pictures(2), pictures(2)[0], ["textures", "(3, 40, 56)"]),
-        (pictures(2)[:, :1], pictures(2), ["normal images", "(2, 1, 40, 56)"]),
+        (pictures(2).float(), pictures(2), ["float32", "uint8"]),
+        (pictures(2), pictures(2)[0], ["(3, 40, 56)"]),
+        (pictures(2)[:, :1], pictures(2), ["(2, 1, 40, 56)"]),
         (pictures(2)[:0], pictures(2), ["at least one"]),
         (pictures(2), pictures(2)[:0], ["at least one"]),
     ],
 )
 def test_unusable_pictures_are_refused(images: Tensor, textures: Tensor, words: list[str]) -> None:
     with pytest.raises(InputError) as caught:
-        VariedSimulator(images, textures, VARIED)
+        VariedSimulator(source(images), source(textures), VARIED)
 
     assert all(word in str(caught.value) for word in words)
 
 
 def test_textures_may_have_any_size() -> None:
-    made = VariedSimulator(pictures(2), pictures(3, (17, 80)), VARIED.replace(crop=32))
+    made = VariedSimulator(
+        source(pictures(2)), source(pictures(3, (17, 80))), VARIED.replace(crop=32)
+    )
 
     assert made.batch(0, 6).anomaly_mask.any()
 
@@ -573,7 +576,7 @@ def test_profiles_get_their_simulator(
 ) -> None:
     derived = profile.replace(clean_share=0.1)
 
-    made = make_simulator(pictures(2), pictures(2), derived, 5)
+    made = make_simulator(source(pictures(2)), source(pictures(2)), derived, 5)
 
     assert type(made) is kind
     assert made.profile == derived
@@ -588,7 +591,7 @@ def test_textures_are_square_where_windows_are_cut_from_them() -> None:
 
 @pytest.mark.parametrize("profile", [UPSTREAM, VARIED])
 def test_without_clean_samples_all_else_stays(profile: ResolvedSimulationConfig) -> None:
-    made = make_simulator(pictures(2), pictures(2), profile, 1)
+    made = make_simulator(source(pictures(2)), source(pictures(2)), profile, 1)
 
     validating = without_clean_samples(made, 7)
 
@@ -641,7 +644,7 @@ def test_textures_can_stay_as_they_are() -> None:
     settings = {"fills": weights, "opacity": (1.0, 1.0), "clean_share": 0.0, "layers": 1}
     for count, untouched in ((0, True), (3, False)):
         profile = VARIED.replace(crop=32, operation_count=count, **settings)
-        made = VariedSimulator(plain_pictures(4, 20), white, profile, 3)
+        made = VariedSimulator(source(plain_pictures(4, 20)), source(white), profile, 3)
         batch = made.batch(0, 32)
         inside = batch.simulated_images[batch.anomaly_mask.expand(-1, 3, -1, -1) == 1]
         brightest = float(inside.max())

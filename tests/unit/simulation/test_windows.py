@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from draem.simulation.batch_indexing import take
-from draem.simulation.windows import Windows, cut, locate
+from draem.simulation.device_images import resident
+from draem.simulation.windows import Windows, crop_windows, locate
 
 
 def random_pictures(*shape: int) -> Tensor:
@@ -61,18 +62,18 @@ def test_a_straight_window_is_a_slice(size: tuple[int, int], first: tuple[int, i
     pictures = random_pictures(3, 3, 20, 30)
     centre = middle(size[0], first[0]), middle(size[1], first[1])
 
-    seen = cut(pictures, window(*centre, picture=2), size)
+    seen = crop_windows(resident(pictures), window(*centre, picture=2), size)
 
     expected = pictures[2:, :, first[0] : first[0] + size[0], first[1] : first[1] + size[1]]
     assert torch.equal(seen, expected / 255)
-    mirrored = cut(pictures, window(*centre, mirrored=True, picture=2), size)
+    mirrored = crop_windows(resident(pictures), window(*centre, mirrored=True, picture=2), size)
     assert torch.equal(mirrored, expected.flip(3) / 255)
 
 
 def test_the_whole_picture_is_a_window_too() -> None:
     pictures = random_pictures(1, 3, 7, 12)
 
-    assert torch.equal(cut(pictures, window(3, 5.5), (7, 12)), pictures / 255)
+    assert torch.equal(crop_windows(resident(pictures), window(3, 5.5), (7, 12)), pictures / 255)
 
 
 @pytest.mark.parametrize("first", [(-4, -6), (11, 18), (-15, 33), (40, -50)])
@@ -80,7 +81,9 @@ def test_a_straight_window_beyond_the_border_is_mirrored(first: tuple[int, int])
     pictures, margin = random_pictures(1, 1, 12, 20), 60
     size = (8, 10)
 
-    seen = cut(pictures, window(middle(8, first[0]), middle(10, first[1])), size)[0, 0]
+    seen = crop_windows(
+        resident(pictures), window(middle(8, first[0]), middle(10, first[1])), size
+    )[0, 0]
 
     padded = np.pad(pictures[0, 0].numpy(), margin, mode="reflect")
     top, left = first[0] + margin, first[1] + margin
@@ -90,7 +93,7 @@ def test_a_straight_window_beyond_the_border_is_mirrored(first: tuple[int, int])
 def test_a_picture_of_one_row_goes_on_as_it_is() -> None:
     pictures = random_pictures(1, 3, 1, 9)
 
-    seen = cut(pictures, window(0, 4), (5, 9))
+    seen = crop_windows(resident(pictures), window(0, 4), (5, 9))
 
     assert torch.equal(seen, (pictures / 255).expand(-1, -1, 5, -1))
 
@@ -104,9 +107,11 @@ def test_the_straight_path_agrees_with_the_turned(
     pictures = random_pictures(1, 3, 20, 30)
     straight, turned = (window(*centre, degrees, mirrored=mirrored) for degrees in (0, 360))
 
-    seen = cut(pictures, straight, (9, 12))
+    seen = crop_windows(resident(pictures), straight, (9, 12))
 
-    torch.testing.assert_close(cut(pictures, turned, (9, 12)), seen, atol=2e-4, rtol=0)
+    torch.testing.assert_close(
+        crop_windows(resident(pictures), turned, (9, 12)), seen, atol=2e-4, rtol=0
+    )
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -119,7 +124,7 @@ def test_turned_windows_are_opencvs(
 ) -> None:
     picture, size = smooth_picture(45, 64), (20, 26)
 
-    seen = cut(picture, window(*centre, degrees, scale, mirrored), size)[0]
+    seen = crop_windows(resident(picture), window(*centre, degrees, scale, mirrored), size)[0]
 
     # Seen in a window turned anticlockwise, the picture is turned anticlockwise.
     around = ((size[1] - 1) / 2, (size[0] - 1) / 2)
@@ -137,7 +142,7 @@ def test_what_is_seen_turns_anticlockwise() -> None:
     picture = torch.zeros(1, 1, 21, 21, dtype=torch.uint8)
     picture[0, 0, 10, 18] = 255  # right of the middle
 
-    seen = cut(picture, window(10, 10, 60), (21, 21))[0, 0]
+    seen = crop_windows(resident(picture), window(10, 10, 60), (21, 21))[0, 0]
 
     row, column = divmod(int(seen.argmax()), 21)
     assert math.degrees(math.atan2(10 - row, column - 10)) == pytest.approx(60, abs=4)
@@ -147,7 +152,7 @@ def test_what_is_seen_turns_anticlockwise() -> None:
 def test_scale_is_in_picture_pixels_a_window_pixel(scale: float) -> None:
     ramp = torch.arange(0, 240, 4, dtype=torch.uint8).expand(1, 1, 20, 60)
 
-    seen = cut(ramp, window(10, 30, scale=scale), (4, 12))
+    seen = crop_windows(resident(ramp), window(10, 30, scale=scale), (4, 12))
 
     steps = 255 * seen.diff(dim=3)
     torch.testing.assert_close(steps, torch.full_like(steps, 4 * scale), atol=1e-3, rtol=0)
@@ -163,9 +168,11 @@ def test_many_windows_are_each_what_they_are_alone() -> None:
     ]
 
     for order in ([0, 1, 2, 3], [3, 1, 1], [0, 2], [1, 3]):
-        seen = cut(pictures, take(together(*each), torch.tensor(order)), (8, 10))
+        seen = crop_windows(resident(pictures), take(together(*each), torch.tensor(order)), (8, 10))
 
-        alone = torch.cat([cut(pictures, each[index], (8, 10)) for index in order])
+        alone = torch.cat(
+            [crop_windows(resident(pictures), each[index], (8, 10)) for index in order]
+        )
         torch.testing.assert_close(seen, alone, atol=1e-6, rtol=0)
 
 
@@ -174,7 +181,7 @@ def test_shape_dtype_and_range(degrees: float) -> None:
     pictures = random_pictures(2, 1, 20, 30)
     before = pictures.clone()
 
-    seen = cut(pictures, window(3, 4, degrees), (12, 7))
+    seen = crop_windows(resident(pictures), window(3, 4, degrees), (12, 7))
 
     assert seen.shape == (1, 1, 12, 7)
     assert seen.dtype == torch.float32
@@ -193,7 +200,7 @@ def test_a_dot_is_seen_where_it_is_located(degrees: float, scale: float, mirrore
 
     row, column = locate(windows, *(torch.tensor([float(each)]) for each in place), size)
 
-    seen = cut(picture, windows, size)[0, 0]
+    seen = crop_windows(resident(picture), windows, size)[0, 0]
     weight = seen / seen.sum()
     assert float((weight.sum(1) * torch.arange(40)).sum()) == pytest.approx(float(row), abs=0.05)
     assert float((weight.sum(0) * torch.arange(48)).sum()) == pytest.approx(float(column), abs=0.05)

@@ -9,6 +9,7 @@ from draem.networks.model import DraemOutput
 from draem.simulation.simulator import Simulator
 from draem.training.losses import LossWeights
 from draem.training.validation import Validation
+from tests.support import source
 
 SIZE = (64, 64)
 
@@ -27,7 +28,9 @@ def validation(region: Tensor | None) -> Validation:
     normal[..., 32:] = 255
     white = torch.full((1, 3, *SIZE), 255, dtype=torch.uint8)
     profile = PAPER.replace(rotation_share=0, opacity=(1.0, 1.0), operation_count=0)
-    return Validation(Simulator(normal, white, profile, 0, region), 16, LossWeights())
+    return Validation(
+        Simulator(source(normal), source(white), profile, 0, region), 16, LossWeights()
+    )
 
 
 def test_what_is_marked_outside_the_region_of_interest_does_not_count() -> None:

@@ -8,12 +8,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from draem.datasets import decoded
-from draem.datasets.decoded import decode_images, decode_tiles, fingerprint
+from draem.datasets import decoding
+from draem.datasets.decoding import decode_to_memory, plan_grids, resized, tiled
+from draem.datasets.image_source import ImageSource, fingerprint
 from draem.errors import DatasetError, OutOfMemoryError
 from draem.imaging.decode import decode_image
 from draem.imaging.resize import resize_image
-from draem.imaging.tiles import cut_tiles
+from draem.imaging.tiles import TileGrid, cut_tiles
+
+
+def decode_images(paths, size, interpolation, progress=None) -> np.ndarray:
+    return decode_to_memory(paths, resized(len(paths), size, interpolation), progress)[:]
+
+
+def decode_tiles(paths, size, overlap) -> tuple[ImageSource, list[TileGrid]]:
+    grids = plan_grids(paths, size, overlap)
+    return decode_to_memory(paths, tiled(grids, size, overlap)), grids
 
 
 @pytest.fixture
@@ -45,7 +55,7 @@ def test_order_holds_where_the_first_images_take_longest(paths, monkeypatch):
         time.sleep(0.05 if number < 3 else 0)
         return np.full((16, 16, 3), number, np.uint8)
 
-    monkeypatch.setattr(decoded, "decode_image", slow_decode)
+    monkeypatch.setattr(decoding, "decode_image", slow_decode)
 
     assert decode_images(paths, (16, 16), "area")[:, 0, 0, 0].tolist() == list(range(12))
 
@@ -79,9 +89,9 @@ def test_few_full_size_images_are_held_at_once(paths, monkeypatch):
             held -= 1
         return resized
 
-    monkeypatch.setattr(decoded, "decode_image", counted_decode)
-    monkeypatch.setattr(decoded, "resize_image", counted_resize)
-    monkeypatch.setattr(decoded, "_MAX_THREADS", 3)
+    monkeypatch.setattr(decoding, "decode_image", counted_decode)
+    monkeypatch.setattr(decoding, "resize_image", counted_resize)
+    monkeypatch.setattr(decoding, "_MAX_THREADS", 3)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
 
     decode_images(paths * 5, (16, 16), "bilinear")
@@ -121,7 +131,7 @@ def test_an_interrupted_user_does_not_wait_for_the_rest(paths, monkeypatch):
     def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(decoded, "decode_image", slow_decode)
+    monkeypatch.setattr(decoding, "decode_image", slow_decode)
     with pytest.raises(KeyboardInterrupt):
         decode_images(paths * 20, (16, 16), "bilinear", interrupt)
 
@@ -158,7 +168,7 @@ def test_the_fingerprint_stays_the_same_over_versions():
 def test_tiles_come_image_by_image_at_their_own_resolution(paths):
     tiles, grids = decode_tiles(paths, (32, 32), 8)
 
-    assert tiles.dtype == np.uint8
+    assert tiles[:].dtype == np.uint8
     assert len(tiles) == sum(grid.count for grid in grids)
     assert len({grid.count for grid in grids}) > 1
     remaining = list(tiles)
@@ -185,7 +195,7 @@ def test_every_unreadable_image_is_listed_by_its_header_or_its_pixels(paths):
 
 def test_no_images_give_no_tiles():
     tiles, grids = decode_tiles([], (32, 32), 8)
-    assert tiles.shape == (0, 32, 32, 3)
+    assert tiles.shape == (0, 3, 32, 32)
     assert grids == []
 
 
@@ -194,16 +204,16 @@ def test_tiles_that_do_not_fit_in_memory_are_refused_before_any_is_decoded(paths
         raise AssertionError
 
     tiles, _ = decode_tiles(paths, (32, 32), 8)
-    monkeypatch.setattr(decoded, "available_memory", lambda: tiles.nbytes)
+    monkeypatch.setattr(decoding, "available_memory", lambda: tiles.nbytes)
     decode_tiles(paths, (32, 32), 8)
-    monkeypatch.setattr(decoded, "available_memory", lambda: tiles.nbytes - 1)
-    monkeypatch.setattr(decoded, "decode_image", decode)
+    monkeypatch.setattr(decoding, "available_memory", lambda: tiles.nbytes - 1)
+    monkeypatch.setattr(decoding, "decode_image", decode)
     with pytest.raises(OutOfMemoryError, match=rf"{len(tiles)} tiles.*GB.*GB.*fewer images"):
         decode_tiles(paths, (32, 32), 8)
 
 
 def test_available_memory_is_what_the_system_says_if_it_does(tmp_path, monkeypatch):
-    told = decoded.available_memory()
+    told = decoding.available_memory()
     assert told is None or 2**20 < told < 2**50
     for text, expected in (
         ("MemTotal: 9 kB\nMemAvailable:       12 kB\n", 12 * 1024),
@@ -213,6 +223,6 @@ def test_available_memory_is_what_the_system_says_if_it_does(tmp_path, monkeypat
         source = tmp_path / "meminfo"
         if text is not None:
             source.write_text(text)
-        monkeypatch.setattr(decoded, "_MEMORY", source)
-        assert decoded.available_memory() == expected
+        monkeypatch.setattr(decoding, "_MEMORY", source)
+        assert decoding.available_memory() == expected
         source.unlink(missing_ok=True)

@@ -12,20 +12,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from draem.config import PAPER, UPSTREAM, VARIED, ResolvedSimulationConfig
+from draem.datasets.image_source import ImageSource
 from draem.errors import OutputError
-from draem.simulation import pictures as module
+from draem.simulation import device_images as module
+from draem.simulation.device_images import DeviceImages, place_images, resident
 from draem.simulation.foreground import find_foreground, place_weights
 from draem.simulation.grayscale import are_grayscale, is_grayscale
-from draem.simulation.pictures import (
-    Pictures,
-    all_of,
-    chunks,
-    mapped_pictures,
-    room_beside,
-    to_device,
-)
 from draem.simulation.simulator import SimulatedBatch
 from draem.simulation.varied import make_simulator, without_clean_samples
+from tests.support import source
 
 CPU = torch.device("cpu")
 ROWS = np.array([7, 2, 3, 0, 9, 5], np.int64)
@@ -44,12 +39,22 @@ def parts(count: int = 10) -> Tensor:
     return images
 
 
-def on_disk(images: Tensor, folder: Path) -> Pictures:
-    """The pictures in `ROWS`, mapped read-only from a file."""
-    pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
-    pixels.tofile(folder / "pixels")
-    mapped = np.asarray(np.memmap(folder / "pixels", np.uint8, "r", shape=pixels.shape))
-    return mapped_pictures(mapped, ROWS, folder)
+def on_disk(images: Tensor, folder: Path) -> ImageSource:
+    """The images in `ROWS`: three in a file of three, the others in files of their own."""
+    several, files = folder / "several.npy", []
+    np.save(several, images[ROWS[:3].tolist()].numpy())
+    for row in ROWS:
+        np.save(folder / f"{row}.npy", images[[int(row)]].numpy())
+    files = [(several, 0), (several, 1), (several, 2)]
+    files += [(folder / f"{row}.npy", 0) for row in ROWS[3:]]
+    return ImageSource((len(ROWS), *images.shape[1:]), None, tuple(files), folder)
+
+
+def filed(images: Tensor, folder: Path) -> DeviceImages:
+    """All images in one file."""
+    np.save(folder / "all.npy", images.numpy())
+    files = tuple((folder / "all.npy", row) for row in range(len(images)))
+    return place_images(ImageSource(tuple(images.shape), None, files, folder), CPU)
 
 
 def in_memory(images: Tensor) -> Tensor:
@@ -61,26 +66,25 @@ def assert_same(first: SimulatedBatch, second: SimulatedBatch) -> None:
         assert torch.equal(*pair), name
 
 
-def test_pictures_are_counted_measured_and_taken_like_a_tensor(tmp_path: Path) -> None:
-    mapped, whole = on_disk(parts(), tmp_path), in_memory(parts())
+def test_images_are_counted_measured_and_taken_like_a_tensor(tmp_path: Path) -> None:
+    mapped, whole = place_images(on_disk(parts(), tmp_path), CPU), in_memory(parts())
 
     assert len(mapped) == 6
     assert mapped.shape == whole.shape
-    assert mapped.ndim == whole.ndim
-    assert mapped.dtype == whole.dtype
+    assert mapped.nbytes == whole.nbytes
     places = torch.tensor([3, 0, 3])
-    assert torch.equal(mapped[places], whole[places])
-    assert torch.equal(mapped[1:4], whole[1:4])
+    assert torch.equal(mapped.take(places), whole[places])
+    assert torch.equal(resident(whole).take(places), whole[places])
 
 
 @pytest.mark.parametrize("limit", [1, 3 * 64 * 96 * 4, 10**9])
-def test_all_pictures_are_seen_a_few_at_a_time(
+def test_all_images_are_seen_a_few_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     monkeypatch.setattr(module, "_CHUNK", limit)
     whole = in_memory(parts())
-    for pictures in (on_disk(parts(), tmp_path), whole):
-        seen = list(chunks(pictures))
+    for images in (place_images(on_disk(parts(), tmp_path), CPU), resident(whole)):
+        seen = list(images.chunks())
         assert [start for start, _ in seen] == list(range(0, 6, min(6, max(1, limit // 18432))))
         assert torch.equal(torch.cat([part for _, part in seen]), whole)
 
@@ -111,8 +115,12 @@ def test_batches_are_the_same_from_the_disk_and_from_memory(
         region[10:40, 30:70] = True
     textures = noise(3, (64, 96), 2)
     mapped, whole = on_disk(images, tmp_path), in_memory(images)
-    sources: list[Tensor | Pictures] = [mapped, all_of(whole, CPU), whole]
-    made = [make_simulator(source, textures, profile, 3, region) for source in sources]
+    made = [
+        make_simulator(each, source(textures), profile, 3, region)
+        for each in (mapped, source(whole), source(whole))
+    ]
+    # Images that stay in the host's memory, as for a GPU that is too small for them.
+    made[1].normal_images = DeviceImages(whole.shape, CPU, None, source(whole))
     for step in range(3):
         expected = made[-1].batch(step, 8)
         assert_same(made[0].batch(step, 8), expected)
@@ -149,16 +157,18 @@ def test_the_part_is_that_of_torchs_pooling_of_floats(
     expected, usable = float_parts(images)
     assert int(usable.sum()) == 20 - odd
 
-    found = find_foreground(images)
-    mapped = find_foreground(all_of(images, CPU, tmp_path))
+    found = find_foreground(resident(images))
+    on_files = filed(images, tmp_path)
+    mapped = find_foreground(on_files)
 
     assert (found is None) == (mapped is None) == (odd == 3)
-    if isinstance(found, Tensor) and isinstance(mapped, Pictures):
-        assert torch.equal(found, expected)
-        assert torch.equal(mapped[:], expected)
-        weights = place_weights(found, images)
-        assert torch.equal(place_weights(mapped, all_of(images, CPU, tmp_path)), weights)
-        assert list(tmp_path.iterdir()) == []  # files without a name, gone with the process
+    if found is not None and mapped is not None:
+        everything = torch.arange(20)
+        assert torch.equal(found.take(everything), expected)
+        assert torch.equal(mapped.take(everything), expected)
+        weights = place_weights(found, resident(images))
+        assert torch.equal(place_weights(mapped, on_files), weights)
+        assert {path.suffix for path in tmp_path.iterdir()} == {".npy"}  # the rest has no name
 
 
 def test_pictures_without_a_part_take_no_room(
@@ -166,7 +176,7 @@ def test_pictures_without_a_part_take_no_room(
 ) -> None:
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
     monkeypatch.setattr(module, "_nameless_file", None)
-    assert find_foreground(on_disk(noise(10, (64, 96), 3), tmp_path)) is None
+    assert find_foreground(filed(noise(10, (64, 96), 3), tmp_path)) is None
 
 
 @pytest.mark.parametrize("grey", [True, False])
@@ -174,20 +184,21 @@ def test_grey_pictures_on_the_disk_are_told(grey: bool, tmp_path: Path) -> None:
     images = noise(10, (64, 96), 4)
     images = images[:, :1].expand(-1, 3, -1, -1).contiguous() if grey else images
     images[2] = 7
-    mapped = on_disk(images, tmp_path)
+    mapped = place_images(on_disk(images, tmp_path), CPU)
     assert is_grayscale(mapped) == grey
     assert are_grayscale(mapped).tolist() == [grey or row == 2 for row in ROWS]
 
 
-def test_room_is_on_the_disk_for_pictures_on_the_disk(tmp_path: Path) -> None:
+def test_what_is_computed_for_images_in_files_is_in_a_file(tmp_path: Path) -> None:
+    images = filed(parts(), tmp_path)
     for dtype in (torch.uint8, torch.float32):
-        room = room_beside(all_of(parts(), CPU, tmp_path), (5, 7), dtype)
-        assert room.dtype == dtype
-        room[:] = torch.arange(7)
-        assert room.sum() == 5 * 21
-    assert list(tmp_path.iterdir()) == []
-    assert room_beside(parts(), (2, 3), torch.float32).shape == (2, 3)
-    assert room_beside(all_of(parts(), CPU), (2, 3), torch.uint8).shape == (2, 3)
+        computed = images.empty((5, 7), dtype)
+        assert computed.dtype == dtype
+        computed[:] = torch.arange(7)
+        assert computed.sum() == 5 * 21
+    assert [path.name for path in tmp_path.iterdir()] == ["all.npy"]
+    assert resident(parts()).empty((2, 3), torch.float32).shape == (2, 3)
+    assert place_images(source(parts()), CPU).empty((2, 3), torch.uint8).shape == (2, 3)
 
 
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,37 +207,32 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with pytest.raises(OutputError, match=r"No space left.*--cache-dir") as raised:
-        room_beside(all_of(parts(), CPU, tmp_path), (5, 7), torch.uint8)
+        filed(parts(), tmp_path).empty((5, 7), torch.uint8)
     assert raised.value.path == tmp_path
 
 
-def test_a_folder_that_may_only_be_read_is_no_hindrance(tmp_path: Path) -> None:
-    room = room_beside(all_of(parts(), CPU, tmp_path / "nowhere"), (5, 7), torch.uint8)
-    assert room.shape == (5, 7)
+def test_a_folder_that_can_only_be_read_is_no_hindrance(tmp_path: Path) -> None:
+    images = filed(parts(), tmp_path)
+    assert images.source is not None
+    elsewhere = replace(images, source=replace(images.source, folder=tmp_path / "nowhere"))
+    assert elsewhere.empty((5, 7), torch.uint8).shape == (5, 7)
 
 
-def test_pictures_go_to_a_device_where_they_fit_and_stay_where_not(
+def test_images_are_moved_to_a_gpu_if_they_fit_and_fetched_if_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, mapped = in_memory(parts()), on_disk(parts(), tmp_path)
-    elsewhere = replace(mapped, device=torch.device("meta"))
+    whole, mapped = source(in_memory(parts())), on_disk(parts(), tmp_path)
+    gpu = torch.device("cuda", 0)
 
-    assert to_device(whole, CPU) is whole
-    kept = to_device(elsewhere, CPU)
-    assert isinstance(kept, Pictures)
-    assert kept.device == CPU
-    assert kept.stored is mapped.stored
-
-    monkeypatch.setattr(module, "_fits", lambda *_: True)
-    moved = to_device(elsewhere, CPU)
-    assert isinstance(moved, Tensor)
-    assert torch.equal(moved, whole)
-
-    monkeypatch.setattr(module, "_fits", lambda *_: False)
-    stayed = to_device(whole, torch.device("meta"))
-    assert isinstance(stayed, Pictures)
-    assert stayed.stored is whole
-    assert stayed.device.type == "meta"
+    for images in (whole, mapped):
+        monkeypatch.setattr(module, "_fits", lambda *_: False)
+        fetched = place_images(images, gpu)
+        assert fetched.device == gpu
+        assert fetched.stored is None
+        assert fetched.source is images
+    on_cpu = place_images(whole, CPU)
+    assert on_cpu.stored is not None
+    assert on_cpu.stored.data_ptr() == whole.pixels.ctypes.data  # not copied
 
 
 def test_a_gpu_must_have_room_for_twice_the_pictures_and_their_parts(
@@ -236,4 +242,4 @@ def test_a_gpu_must_have_room_for_twice_the_pictures_and_their_parts(
     needed = 2 * 900 * 4 // 3
     for free, fits in ((needed, True), (needed - 1, False)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 10**12))
-        assert module._fits(images, torch.device("cuda:0")) == fits
+        assert module._fits(images.nbytes, torch.device("cuda:0")) == fits

@@ -7,9 +7,11 @@ from torch import Tensor
 
 from draem.config import PAPER, UPSTREAM, VARIED, ResolvedSimulationConfig
 from draem.errors import InputError
-from draem.simulation.interest import checked_roi, within_roi
+from draem.simulation.device_images import resident
+from draem.simulation.foreground import checked_roi, within_roi
 from draem.simulation.simulator import Simulator
 from draem.simulation.varied import make_simulator, without_clean_samples
+from tests.support import source
 
 SIZE = (64, 96)
 PROFILES = [
@@ -43,7 +45,7 @@ def simulator(
 ) -> Simulator:
     images = pictures(4) if images is None else images
     textures = pictures(3, SIZE if profile.profile != "varied" else (64, 64), seed=1)
-    return make_simulator(images, textures, profile, seed, region)
+    return make_simulator(source(images), source(textures), profile, seed, region)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -130,15 +132,15 @@ def parts() -> Tensor:
 def test_anomalies_lie_on_the_part_in_the_region() -> None:
     profile = VARIED.replace(crop=64, clean_share=0)
     made = simulator(profile, box(0, 64, 0, 52), parts())
-    share = made.foreground.float().mean((1, 2, 3)) / 255  # type: ignore[attr-defined]
+    share = made.foreground.stored.float().mean((1, 2, 3)) / 255  # type: ignore[attr-defined]
     assert ((share > 0) & (share < 0.25)).all()
-    assert not made.foreground[..., 52:].any()  # type: ignore[attr-defined]
+    assert not made.foreground.stored[..., 52:].any()  # type: ignore[attr-defined]
 
 
 def test_where_no_part_lies_in_the_region_all_of_the_region_counts() -> None:
     region = box(0, 10, 0, 30)
     made = simulator(VARIED.replace(crop=64, clean_share=0), region, parts())
-    assert (made.foreground == region * 255).all()  # type: ignore[attr-defined]
+    assert (made.foreground.stored == region * 255).all()  # type: ignore[attr-defined]
     batch = made.batch(0, 32)
     assert (batch.anomaly_mask.flatten(1).amax(1) > 0).float().mean() > 0.5
 
@@ -149,16 +151,18 @@ def test_the_part_within_the_region() -> None:
     part[1, :, 1:3, 4:6] = 255
     region = torch.zeros(4, 6, dtype=torch.bool)
     region[:, :3] = True
-    found = within_roi(part, region, 2)
+    images = resident(torch.zeros(2, 3, 4, 6, dtype=torch.uint8))
+    on_part = resident(part)
+    found = within_roi(on_part, region, images)
     assert found is not None
-    assert found[0, 0].nonzero().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
-    assert torch.equal(found[1, 0] > 0, region)
-    assert within_roi(part, None, 2) is part
-    assert within_roi(None, None, 2) is None
-    everywhere = within_roi(None, region, 3)
+    assert found.stored[0, 0].nonzero().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
+    assert torch.equal(found.stored[1, 0] > 0, region)
+    assert within_roi(on_part, None, images) is on_part
+    assert within_roi(None, None, images) is None
+    everywhere = within_roi(None, region, images)
     assert everywhere is not None
-    assert everywhere.shape == (3, 1, 4, 6)
-    assert torch.equal(everywhere[2, 0], region * 255)
+    assert everywhere.shape == (2, 1, 4, 6)
+    assert torch.equal(everywhere.stored[1, 0], region * 255)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -185,4 +189,4 @@ def test_what_is_no_region_is_refused(region: Tensor) -> None:
     for profile in (PAPER, VARIED):
         with pytest.raises(InputError, match=r"region of interest.*\(64, 96\).*Found"):
             simulator(profile, region)
-    assert checked_roi(None, pictures(1)) is None
+    assert checked_roi(None, resident(pictures(1))) is None

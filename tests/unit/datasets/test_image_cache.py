@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,13 @@ import PIL
 import pytest
 from PIL import Image
 
-from draem.datasets import cache as module
-from draem.datasets import decoded
-from draem.datasets.cache import (
-    Cache,
-    Pixels,
-    cached_images,
-    default_folder,
-    kept_fingerprint,
-)
-from draem.datasets.decoded import decode_images, fingerprint
-from draem.datasets.rows import ImageRows
-from draem.datasets.store import PixelStore
+from draem.datasets import decoding
+from draem.datasets import image_cache as module
+from draem.datasets.decoding import Preparation, decode_to_memory, resized
+from draem.datasets.image_cache import Cache, decode_to_files, default_folder
+from draem.datasets.image_source import ImageSource, fingerprint
 from draem.errors import DatasetError, OutputError
+from draem.files import replacing
 from draem.imaging.decode import decode_image
 from draem.imaging.resize import resize_image
 
@@ -31,21 +26,17 @@ SIZE = (24, 32)
 IN_A_PROCESS = """
 import os, sys
 from pathlib import Path
-from draem.datasets import cache as module
-from draem.datasets.cache import Cache, Pixels, cached_images
-from draem.datasets.decoded import fingerprint
+from draem.datasets import image_cache as module
+from draem.datasets.decoding import resized
+from draem.datasets.image_cache import Cache, decode_to_files
 from draem.errors import DraemError
-from draem.imaging.resize import resize_image
 
 data, folder = Path(sys.argv[1]), Path(sys.argv[2])
 paths = sorted(data.iterdir())
 
-def prepare(_, image):
-    return resize_image(image, (24, 32), "area")[None]
-
 def images(progress=lambda *_: None):
-    pixels = Pixels((24, 32), [1] * len(paths), {"interpolation": "area"}, prepare)
-    return cached_images(paths, data, pixels, Cache("always", folder), progress)
+    preparation = resized(len(paths), (24, 32), "area")
+    return decode_to_files(paths, preparation, Cache("always", folder), progress)
 """
 
 
@@ -66,20 +57,17 @@ def write(path: Path, seed: int) -> None:
 
 
 @pytest.fixture
-def read(data: Path, tmp_path: Path) -> Callable[..., ImageRows]:
+def read(data: Path, tmp_path: Path) -> Callable[..., ImageSource]:
     """Reads the folder through the cache."""
 
     def run(
         size: tuple[int, int] = SIZE,
         interpolation: str = "area",
         progress: module.Progress = lambda *_: None,
-    ) -> ImageRows:
-        def prepare(_: int, image: np.ndarray) -> np.ndarray:
-            return resize_image(image, size, interpolation)[None]
-
+    ) -> ImageSource:
         paths = sorted(data.iterdir())
-        pixels = Pixels(size, [1] * len(paths), {"interpolation": interpolation}, prepare)
-        return cached_images(paths, data, pixels, Cache("always", tmp_path / "cache"), progress)
+        preparation = resized(len(paths), size, interpolation)
+        return decode_to_files(paths, preparation, Cache("always", tmp_path / "cache"), progress)
 
     return run
 
@@ -93,17 +81,18 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return decode_image(path)
 
-    monkeypatch.setattr(decoded, "decode_image", counted)
+    monkeypatch.setattr(decoding, "decode_image", counted)
     return names
 
 
-def assert_right(images: ImageRows, data: Path) -> None:
-    expected = decode_images(sorted(data.iterdir()), SIZE, "area")
+def assert_right(images: ImageSource, data: Path) -> None:
+    paths = sorted(data.iterdir())
+    expected = decode_to_memory(paths, resized(len(paths), SIZE, "area"))
     assert images.shape == expected.shape
     assert images.nbytes == expected.nbytes
-    np.testing.assert_array_equal(images[:], expected)
-    np.testing.assert_array_equal(list(images), expected)
-    assert fingerprint(images) == fingerprint(expected)
+    np.testing.assert_array_equal(images[:], expected[:])
+    np.testing.assert_array_equal(list(images), expected[:])
+    assert images.fingerprint() == expected.fingerprint() == fingerprint(expected[:])
 
 
 def test_without_a_home_the_cache_asks_for_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +124,7 @@ def test_a_part_of_the_images_is_taken_unread(read, data):
 
     assert len(part) == 4
     np.testing.assert_array_equal(part[1:], images[4:7])
-    assert np.shares_memory(part.pixels, images.pixels)
+    assert part.files == images.files[3:7]
 
 
 def test_only_an_image_whose_content_changes_is_decoded_again(read, data, decodings):
@@ -186,12 +175,10 @@ def test_an_interrupted_user_loses_nothing(read, data, decodings):
     assert_right(images, data)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1000.0])
 def test_a_process_that_is_killed_half_way_leaves_what_the_next_goes_on_with(
-    read, data, tmp_path, run_python, decodings, seconds
+    read, data, tmp_path, run_python, decodings
 ):
     code = f"""{IN_A_PROCESS}
-module._COMMIT_SECONDS = {seconds}
 def die(what, done, total):
     if what.startswith("Decoding") and done == 6:
         os.kill(os.getpid(), 9)
@@ -201,8 +188,7 @@ images(die)
 
     images = read()
 
-    # Without a commit nothing counts, though its pixels lie in the file.
-    assert len(decodings) <= 4 if seconds == 0 else len(decodings) == 10
+    assert len(decodings) <= 4
     assert_right(images, data)
 
 
@@ -227,40 +213,41 @@ def test_an_image_that_cannot_be_read_costs_only_itself(read, data, decodings):
     assert_right(images, data)
 
 
-@pytest.mark.parametrize("how", ["flipped", "truncated", "emptied", "deleted"])
-def test_pixels_that_are_not_those_that_were_written_are_decoded_again(read, data, decodings, how):
+@pytest.mark.parametrize("how", ["truncated", "emptied", "deleted", "of another shape", "text"])
+def test_a_file_that_is_not_whole_is_decoded_again(read, data, decodings, how):
     images = read()
-    pixels = images.folder / "pixels"
-    content = bytearray(pixels.read_bytes())
-    del images
-    slot = 24 * 32 * 3
-    if how == "flipped":
-        content[3 * slot + 100] ^= 255
-        pixels.write_bytes(content)
-    elif how == "truncated":
-        pixels.write_bytes(content[: 8 * slot - 1])
-    elif how == "emptied":
-        pixels.write_bytes(b"")
+    file, _ = images.files[3]
+    if how == "deleted":
+        file.unlink()
+    elif how == "of another shape":
+        np.save(file, np.zeros((1, 3, 32, 24), np.uint8))
     else:
-        pixels.unlink()
+        content = {"truncated": file.read_bytes()[:-1], "emptied": b"", "text": b"no pixels" * 300}
+        file.write_bytes(content[how])
     decodings.clear()
 
     again = read()
 
-    assert len(decodings) == {"flipped": 1, "truncated": 3, "emptied": 10, "deleted": 10}[how]
+    assert len(decodings) == 1
     assert_right(again, data)
 
 
-def test_pixels_are_not_read_again_while_nothing_has_touched_them(read, monkeypatch):
-    read()
-    monkeypatch.setattr(PixelStore, "damaged", None)
-    read()
+@pytest.mark.parametrize("content", [None, b"", b"no pixels"])
+def test_a_file_that_is_spoilt_meanwhile_is_named(read, content):
+    images = read()
+    file, _ = images.files[3]
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(
+        DatasetError, match=r"has gone or is damaged.*Run the command again"
+    ) as told:
+        images.take([3])
+    assert told.value.path == file
 
 
-def test_two_processes_at_once_decode_each_image_once(data, tmp_path):
-    code = f"{IN_A_PROCESS}\nprint(fingerprint(images()))".replace(
-        "def prepare(_, image):", "def prepare(_, image):\n    import time; time.sleep(0.05)"
-    )
+def test_several_processes_may_fill_a_cache_at_once(data, tmp_path):
+    code = f"{IN_A_PROCESS}\nprint(images().fingerprint())"
     command = [sys.executable, "-c", code, str(data), str(tmp_path / "cache")]
     processes = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -268,10 +255,11 @@ def test_two_processes_at_once_decode_each_image_once(data, tmp_path):
     ]
     ended = [process.communicate(timeout=100) for process in processes]
 
-    expected = fingerprint(decode_images(sorted(data.iterdir()), SIZE, "area"))
+    expected = decode_to_memory(sorted(data.iterdir()), resized(10, SIZE, "area")).fingerprint()
     assert [out.strip() for out, _ in ended] == [expected] * 3, ended
-    (store,) = (tmp_path / "cache").iterdir()
-    assert (store / "pixels").stat().st_size == 10 * 24 * 32 * 3
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert len(list(folder.glob("*/*.npy"))) == 10
+    assert not [path for path in folder.rglob(".*") if path.is_file()]  # no temporary files
 
 
 def test_what_one_process_has_mapped_stays_when_another_decodes_more(read, data):
@@ -293,7 +281,7 @@ def test_a_disk_without_room_is_told_before_anything_is_decoded(read, decodings,
         monkeypatch.setattr(module.shutil, "disk_usage", lambda _: told)
 
     usage(wanted - 1)
-    with pytest.raises(OutputError, match=r"cache/parts-24x32-\w+: .*GB.*GB.*--cache-dir"):
+    with pytest.raises(OutputError, match=r"cache/24x32-\w+: .*GB.*GB.*--cache-dir"):
         read()
     assert decodings == []
     usage(wanted)
@@ -301,33 +289,33 @@ def test_a_disk_without_room_is_told_before_anything_is_decoded(read, decodings,
 
 
 def test_a_disk_that_fills_up_meanwhile_costs_only_what_did_not_fit(
-    read, data, tmp_path, run_python, decodings
+    read, data, decodings, monkeypatch
 ):
-    slot = 24 * 32 * 3
-    code = f"""{IN_A_PROCESS}
-import resource
-module._COMMIT_SECONDS = 0
-module.decode_each.__globals__["_MAX_THREADS"] = 1
-resource.setrlimit(resource.RLIMIT_FSIZE, ({slot} * 6 + 10, {slot} * 6 + 10))
-try:
-    images()
-except DraemError as error:
-    print(error)
-"""
-    ended = run_python(code, data, tmp_path / "cache")
-    assert "cannot be written" in ended.stdout, ended
-    assert "cache/parts-24x32-" in ended.stdout
-    assert "--cache-dir" in ended.stdout
+    written: list[Path] = []
+
+    @contextmanager
+    def filling_up(target: Path) -> Iterator[Path]:
+        written.append(target)
+        if len(written) > 6:
+            raise OSError(28, "No space left on device")
+        with replacing(target) as temporary:
+            yield temporary
+
+    monkeypatch.setattr(module, "replacing", filling_up)
+    with pytest.raises(OutputError, match=r"cache/24x32-.*No space left.*--cache-dir"):
+        read()
+    monkeypatch.setattr(module, "replacing", replacing)
+    decodings.clear()
 
     images = read()
 
-    assert 4 <= len(decodings) < 10
+    assert len(decodings) == 4
     assert_right(images, data)
 
 
 def test_a_place_that_may_not_be_written_is_named(read, tmp_path):
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(OutputError, match=r"cache/parts-24x32-\w+: cannot be written"):
+    with pytest.raises(OutputError, match=r"cache/24x32-\w+: cannot be written"):
         read()
 
 
@@ -342,10 +330,10 @@ def test_a_complete_cache_is_read_where_nothing_may_be_written(read, data, monke
     monkeypatch.setattr(Path, "write_bytes", refuse)
     images = read()
     assert len(images) == 10
-    assert kept_fingerprint(images) == fingerprint(images)
+    assert images.fingerprint() == fingerprint(images[:])
 
     write(data / "03.png", 50)
-    with pytest.raises(OutputError, match=r"cache/parts-24x32-\w+: cannot be written"):
+    with pytest.raises(OutputError, match=r"cache/24x32-\w+: cannot be written"):
         read()
 
 
@@ -356,9 +344,10 @@ def test_files_that_become_several_pictures_each(data, tmp_path):
     def prepare(place: int, image: np.ndarray) -> np.ndarray:
         return np.stack([resize_image(image, SIZE) // (1 + n) for n in range(counts[place])])
 
-    pixels = Pixels(SIZE, counts, {"overlap": 3}, prepare)
+    preparation = Preparation(SIZE, counts, {"overlap": 3}, prepare, "pictures")
     for _ in range(2):
-        images = cached_images(paths, data, pixels, Cache("always", tmp_path), lambda *_: None)
+        cache = Cache("always", tmp_path / "cache")
+        images = decode_to_files(paths, preparation, cache, lambda *_: None)
         expected = [
             picture
             for place, path in enumerate(paths)
@@ -367,16 +356,15 @@ def test_files_that_become_several_pictures_each(data, tmp_path):
         np.testing.assert_array_equal(images[:], expected)
 
 
-def test_fingerprints_are_worked_out_once(read, data, monkeypatch):
+def test_fingerprints_are_computed_once(read, data, monkeypatch):
     images = read()
-    wholes = [kept_fingerprint(part) for part in (images, images.part(0, 6), images.part(6, 10))]
+    wholes = [part.fingerprint() for part in (images, images.part(0, 6), images.part(6, 10))]
     assert wholes == [fingerprint(part) for part in (images[:], images[:6], images[6:])]
-    assert kept_fingerprint(images[:]) == wholes[0]
 
-    monkeypatch.setattr(module, "fingerprint", None)
+    monkeypatch.setattr(ImageSource, "__getitem__", None)
     again = read()
-    assert kept_fingerprint(again) == wholes[0]
-    assert kept_fingerprint(again.part(6, 10)) == wholes[2]
+    assert again.fingerprint() == wholes[0]
+    assert again.part(6, 10).fingerprint() == wholes[2]
 
 
 @pytest.mark.parametrize(
