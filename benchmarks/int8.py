@@ -25,7 +25,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 import draem
-from draem.datasets.layout import read_normal_images
+from draem.datasets.mvtec import read_normal_images
 from draem.embedded import read_embedded, write_embedded
 from draem.imaging.decode import decode_image
 from draem.inspection.runtime import IMAGES

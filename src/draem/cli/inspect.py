@@ -54,11 +54,11 @@ def command(
     ] = None,
 ) -> None:
     """Score images and mark their defects."""
-    from draem.datasets.earlier import without_results
-    from draem.datasets.layout import gather_images
+    from draem.datasets.mvtec import gather_images
     from draem.imaging.roi import check_roi_file
     from draem.inspection.folder import inspect_files
     from draem.inspection.loading import load
+    from draem.output_paths import without_results
 
     console = stderr_console()
     paths = without_results(gather_images(images))

@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Show simulated anomalies as `draem train` with the same options makes them."""
     import draem
-    from draem.datasets.layout import read_normal_images
+    from draem.datasets.mvtec import read_normal_images
     from draem.files import make_folder
     from draem.imaging.encode import write_png
     from draem.simulation.preview_sheet import simulation_sheet

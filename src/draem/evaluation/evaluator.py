@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from draem.datasets.layout import NORMAL, Sample, read_test_samples
+from draem.datasets.mvtec import NORMAL, Sample, read_test_samples
 from draem.errors import DatasetError, ImageError, InputError, counted, list_problems
 from draem.evaluation.curves import all_curves
 from draem.evaluation.histograms import PixelHistograms

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from draem.datasets.decoding import plan_grids, resized, tiled
 from draem.datasets.image_source import fingerprint, fingerprint_of
-from draem.datasets.layout import gather_good_images
+from draem.datasets.mvtec import gather_good_images
 from draem.datasets.split import train_held_out_split
 from draem.errors import DatasetError, ImageError, InputError, counted
 from draem.files import check_writable

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from draem.datasets.earlier import PICTURES, RESULTS
 from draem.errors import ImageError, OutputError
 from draem.files import make_folder
 from draem.imaging.annotate import annotate_regions, draw_plate
@@ -24,9 +23,9 @@ from draem.imaging.encode import map_to_uint16, write_png
 from draem.inspection.coco import coco_file
 from draem.inspection.inspector import Inspection, Inspector
 from draem.inspection.interest import roi_at
-from draem.inspection.output_paths import picture_names
 from draem.inspection.prefetch import prefetch
 from draem.inspection.regions import Region
+from draem.output_paths import PICTURES, RESULTS, picture_names
 
 _WAITING = 1
 """Images that may wait to be inspected or to have their pictures written; large ones are heavy."""

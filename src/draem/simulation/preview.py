@@ -9,7 +9,7 @@ import torch
 from draem.config import PROFILES, ProfileName, ResolvedSimulationConfig
 from draem.datasets.decoding import decode_to_memory, plan_grids, resized, tiled
 from draem.datasets.image_source import from_rgb
-from draem.datasets.layout import read_normal_images
+from draem.datasets.mvtec import read_normal_images
 from draem.errors import RecipeError
 from draem.imaging.roi import RoiLike, fit_roi
 from draem.networks.model import check_image_size

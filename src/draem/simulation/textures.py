@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from draem.datasets.decoding import decode_to_memory, resized
-from draem.datasets.layout import find_images
+from draem.datasets.folders import find_images
 from draem.errors import DatasetError, MissingDependencyError, TextureError
 from draem.imaging.decode import decode_image
 from draem.imaging.resize import resize_image

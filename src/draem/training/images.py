@@ -16,7 +16,7 @@ from draem.config import Recipe, ResolvedRecipe
 from draem.datasets.decoding import Preparation, decode_to_memory, plan_grids, resized, tiled
 from draem.datasets.image_cache import Cache, Progress, decode_to_files
 from draem.datasets.image_source import ImageSource, fingerprint, from_rgb
-from draem.datasets.layout import read_normal_images
+from draem.datasets.mvtec import read_normal_images
 from draem.datasets.split import train_held_out_split
 from draem.errors import ImageError
 from draem.imaging.decode import read_size

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from draem.datasets.earlier import without_results
-from draem.datasets.layout import gather_good_images, read_normal_images
+from draem.datasets.mvtec import gather_good_images, read_normal_images
 from draem.errors import DatasetError, OutputError
 from draem.imaging.decode import decode_image
 from draem.inspection.folder import Summary, draw_overlay, inspect_files
 from draem.inspection.inspector import Inspector
 from draem.inspection.loading import load
-from draem.inspection.output_paths import picture_names
+from draem.output_paths import picture_names, without_results
 
 Save = Callable[[Path, np.ndarray], Path]
 

@@ -1,15 +1,22 @@
-"""Which image files a folder holds, and what each of them is for."""
+"""Folders in MVTec layout: which images to train on, and which to test on."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from draem.datasets.earlier import without_results
+from draem.datasets.folders import (
+    existing_folder,
+    files_if_any,
+    find_images,
+    nonempty,
+    subfolders,
+)
 from draem.errors import DatasetError, DraemError, ImageError, counted, list_problems
-from draem.imaging.decode import IMAGE_SUFFIXES, is_image_path, read_size
+from draem.imaging.decode import IMAGE_SUFFIXES, read_size
+from draem.output_paths import without_results
 
 NORMAL = "normal"
 
@@ -41,38 +48,6 @@ class Sample:
     mask: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class Category:
-    """One product in MVTec layout.
-
-    Attributes:
-        root: Its folder.
-        train: The normal images to learn from.
-        test: The labelled images to measure with.
-    """
-
-    root: Path
-    train: tuple[Path, ...]
-    test: tuple[Sample, ...]
-
-
-def find_images(folder: str | Path, recursive: bool = False) -> tuple[Path, ...]:
-    """Find the image files in a folder, in the same order on every machine.
-
-    Hidden files and folders, whose names begin with a full stop, are passed over.
-
-    Args:
-        folder: Where to look.
-        recursive: Whether to look in its folders too.
-
-    Raises:
-        DatasetError: The folder is missing or may not be read.
-    """
-    folder = Path(folder)
-    found = (path for path in _files(folder, recursive) if is_image_path(path))
-    return tuple(sorted(found, key=lambda path: path.relative_to(folder).parts))
-
-
 def read_normal_images(root: str | Path) -> tuple[Path, ...]:
     """Find the normal images to learn from.
 
@@ -85,10 +60,10 @@ def read_normal_images(root: str | Path) -> tuple[Path, ...]:
         DatasetError: The folder is missing or holds no images, or masks, or it seems to hold
             anomalous images too, which would be learned as normal.
     """
-    root = _existing_folder(root, "a folder of images of good parts")
+    root = existing_folder(root, "a folder of images of good parts")
     good = root / "train" / "good"
     if good.is_dir():
-        return _some(good, find_images(good))
+        return nonempty(good, find_images(good))
     if _MASKS in root.resolve().parts[-2:]:
         raise DatasetError(
             f"a folder `{_MASKS}` holds masks, not photographs",
@@ -97,7 +72,7 @@ def read_normal_images(root: str | Path) -> tuple[Path, ...]:
         )
     images = without_results(find_images(root) or find_images(root, recursive=True))
     _refuse_mixed_folders(root, images)
-    return _some(root, images)
+    return nonempty(root, images)
 
 
 def read_test_samples(root: str | Path) -> tuple[Sample, ...]:
@@ -110,7 +85,7 @@ def read_test_samples(root: str | Path) -> tuple[Sample, ...]:
         DatasetError: There are no test images, or some cannot be used: a defect image without a
             mask, a mask of another size than its image, an unreadable file. All are listed.
     """
-    root = _existing_folder(root, f"a category with {_LAYOUT}")
+    root = existing_folder(root, f"a category with {_LAYOUT}")
     test = root / "test"
     if not test.is_dir():
         raise DatasetError("there is no folder `test` in it", path=root, expected=_LAYOUT)
@@ -119,7 +94,7 @@ def read_test_samples(root: str | Path) -> tuple[Sample, ...]:
         DatasetError("lies directly in `test`, so nothing says whether it is good", path=path)
         for path in find_images(test)
     ]
-    for folder in _subfolders(test):
+    for folder in subfolders(test):
         if folder.name in _GOOD:
             samples += [Sample(image, 0, NORMAL, None) for image in find_images(folder)]
         else:
@@ -133,15 +108,6 @@ def read_test_samples(root: str | Path) -> tuple[Sample, ...]:
     if not samples:
         raise DatasetError("holds no test images", path=test, expected=_LAYOUT)
     return tuple(samples)
-
-
-def read_category(root: str | Path) -> Category:
-    """Find the training and test images of a category in MVTec layout.
-
-    Raises:
-        DatasetError: As in `read_normal_images` and `read_test_samples`.
-    """
-    return Category(Path(root), read_normal_images(root), read_test_samples(root))
 
 
 def gather_images(paths: Sequence[str | Path]) -> tuple[Path, ...]:
@@ -199,7 +165,7 @@ def _good_photographs(folder: Path) -> tuple[Path, ...]:
 def _photographs(folder: Path) -> tuple[Path, ...]:
     """The images in a folder and below, without the masks of a category in MVTec layout."""
     images = find_images(folder, recursive=True)
-    return _some(
+    return nonempty(
         folder,
         tuple(i for i in images if _MASKS not in i.relative_to(folder).parts[:-1]),
     )
@@ -219,7 +185,7 @@ def _add_anomalous(
             )
         )
         return
-    by_name = {(path.stem, path.suffix.lower()): path for path in _files_if_any(masks)}
+    by_name = {(path.stem, path.suffix.lower()): path for path in files_if_any(masks)}
     for image in images:
         mask = _mask_of(image, masks, by_name)
         if isinstance(mask, DraemError):
@@ -254,7 +220,7 @@ def _mask_of(
 def _refuse_mixed_folders(root: Path, images: Sequence[Path]) -> None:
     """Refuse to sweep folders that are split into good and other parts."""
     names = {part.lower() for image in images for part in image.relative_to(root).parts[:-1]}
-    names |= {folder.name.lower() for folder in _subfolders(root)}
+    names |= {folder.name.lower() for folder in subfolders(root)}
     for name in _NOT_FOR_TRAINING:
         if name in names:
             raise DatasetError(
@@ -265,7 +231,7 @@ def _refuse_mixed_folders(root: Path, images: Sequence[Path]) -> None:
                 hint="Name the folder that holds only images of good parts, or one category",
             )
     for folder in {image.parent for image in images if image.parent.name.lower() in _GOOD_WORDS}:
-        others = [other.name for other in _subfolders(folder.parent) if other != folder]
+        others = [other.name for other in subfolders(folder.parent) if other != folder]
         if folder != root and others:
             raise DatasetError(
                 f"there is a folder `{others[0]}` beside `{folder.name}`, so anomalous images "
@@ -273,49 +239,3 @@ def _refuse_mixed_folders(root: Path, images: Sequence[Path]) -> None:
                 path=folder.parent,
                 hint=f"Name {folder} if only that holds images of good parts",
             )
-
-
-def _existing_folder(root: str | Path, expected: str) -> Path:
-    folder = Path(root)
-    if not folder.exists():
-        raise DatasetError("does not exist", path=folder, expected=expected)
-    if not folder.is_dir():
-        raise DatasetError("is not a folder", path=folder, expected=expected)
-    return folder
-
-
-def _some(folder: Path, images: tuple[Path, ...]) -> tuple[Path, ...]:
-    if images:
-        return images
-    others = sum(1 for _ in _files(folder, recursive=True))
-    raise DatasetError(
-        "holds no images",
-        path=folder,
-        expected=f"files that end in {', '.join(IMAGE_SUFFIXES)}",
-        found=counted(others, "other file") if others else "an empty folder",
-    )
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _files_if_any(folder: Path) -> Iterator[Path]:
-    return _files(folder, recursive=False) if folder.is_dir() else iter(())
-
-
-def _files(folder: Path, recursive: bool) -> Iterator[Path]:
-    """Every file that is not hidden; links to folders are followed, each folder once."""
-    seen: set[Path] = set()
-    for name, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
-        here = Path(name)
-        if here.resolve() in seen:
-            folders.clear()
-            continue
-        seen.add(here.resolve())
-        yield from (here / file for file in files if not file.startswith("."))
-        folders[:] = sorted(f for f in folders if not f.startswith(".")) if recursive else []
-
-
-def _refuse(error: OSError) -> None:
-    raise DatasetError(f"cannot be read ({error.strerror})", path=error.filename) from error

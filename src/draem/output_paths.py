@@ -1,23 +1,30 @@
-"""Names for the pictures of an inspection."""
+"""Names of the files that an inspection writes, and how to tell them from photographs."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+
+from draem.errors import DatasetError
+
+RESULTS = "results.jsonl"
+"""What an inspection calls its file of results."""
+PICTURES = ("maps", "overlays")
+"""Its folders of pictures, next to the results."""
 
 
 def picture_names(paths: Sequence[Path]) -> list[str]:
     """A PNG name for each image, with its folders below the common parent of all images.
 
-    Names are numbered where several would be the same, even on file systems that do not tell small
-    letters from capitals.
+    Names are numbered if several would be the same, also on file systems that ignore case.
 
     Args:
         paths: Image files.
 
     Returns:
-        Relative paths with `/`, one an image.
+        Relative paths with `/`, one per image.
     """
     folders = [_safe(folder) for folder in _folders(paths)]
     # No picture may take the name of a folder, which holds other pictures.
@@ -48,3 +55,29 @@ def _folders(paths: Sequence[Path]) -> list[tuple[str, ...]]:
 def _safe(parts: Sequence[str]) -> tuple[str, ...]:
     # Keep clear of the limit of 255 bytes a name that file systems set.
     return tuple(part.encode(errors="replace")[:200].decode(errors="ignore") for part in parts)
+
+
+def without_results(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Leave out the maps and overlays that an inspection wrote next to its results.
+
+    Raises:
+        DatasetError: There were files, and nothing is left of them.
+    """
+
+    @cache
+    def written(folder: Path) -> bool:
+        parent = folder.parent
+        if folder.name in PICTURES and (parent / RESULTS).is_file():
+            return True
+        # Pictures are in folders of their own if the images are.
+        return parent != folder and written(parent)
+
+    left = tuple(path for path in paths if not written(path.parent.resolve()))
+    if paths and not left:
+        raise DatasetError(
+            "there are no images but maps and overlays of an earlier `draem inspect`",
+            path=paths[0].parent,
+            expected="photographs",
+            hint="Name the images that were inspected",
+        )
+    return left

@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from draem.datasets.layout import (
-    Category,
+from draem.datasets.folders import find_images
+from draem.datasets.mvtec import (
     Sample,
-    find_images,
     gather_good_images,
     gather_images,
-    read_category,
     read_normal_images,
     read_test_samples,
 )
@@ -192,12 +190,6 @@ def test_samples_of_a_category(category):
         Sample(test / "scratch/000.png", 1, "scratch", truth / "scratch/000_mask.png"),
         Sample(test / "scratch/001.png", 1, "scratch", truth / "scratch/001_mask.png"),
     )
-
-
-def test_a_whole_category(category):
-    expected = Category(category, read_normal_images(category), read_test_samples(category))
-
-    assert read_category(str(category)) == expected
 
 
 @pytest.mark.parametrize(
