@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from draem.evaluation.metrics import image_auroc
-from draem.inspection.scoring import anomaly_score
+from draem.inspection.scoring import anomaly_score, filter_side
 from draem.inspection.torch_runtime import read_network
 from draem.inspection.torch_scoring import anomaly_maps
 from draem.networks.model import Draem
@@ -80,7 +80,8 @@ def _scores(network: Draem, pictures: Tensor, shorter: int) -> NDArray[np.float6
     for part in pictures.split(_BATCH):
         for plane in anomaly_maps(network(part).mask_logits)[:, 0].numpy():
             scale = shorter / min(plane.shape)
-            rows.append([anomaly_score(plane, round(side * scale)) for side in SIDES])
+            sides = [filter_side(*plane.shape, side * scale) for side in SIDES]
+            rows.append([anomaly_score(plane, side) for side in sides])
     return np.array(rows)
 
 

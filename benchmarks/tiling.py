@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from draem.imaging.tiles import plan_tiles
 from draem.inspection.inspector import Inspector
+from draem.inspection.scoring import filter_side
 from draem.inspection.torch_runtime import TorchRuntime
 from draem.model_card import Calibration, ModelCard
 from draem.networks.devices import resolve_device
@@ -125,7 +126,9 @@ def _inspector(overlap: int | None, side: int = TILE) -> Inspector:
         network=network,
         calibration=Calibration(threshold=_THRESHOLD, false_reject_rate=0.05, images=19),
     )
-    runtime = TorchRuntime(model, resolve_device("cpu"), network.smoothing)
+    runtime = TorchRuntime(
+        model, resolve_device("cpu"), filter_side(*network.image_size, network.smoothing)
+    )
     return Inspector(card, runtime)
 
 

@@ -15,10 +15,9 @@ from PIL import Image
 
 from draem.inspection.inspector import Inspector
 from draem.inspection.runtime import RuntimeOutput
-from draem.inspection.scoring import anomaly_score
 from draem.model_card import Calibration, ModelCard
 from draem.model_file import write_model
-from tests.support import model_card, small_draem
+from tests.support import model_card, score_of, small_draem
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -36,7 +35,7 @@ class RedRuntime:
 
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         maps = images[..., 0].astype(np.float32) / 255
-        scores = np.array([anomaly_score(plane) for plane in maps], np.float32) + self._shift
+        scores = np.array([score_of(plane) for plane in maps], np.float32) + self._shift
         return RuntimeOutput(maps, scores, 255 - images)
 
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from draem.config import ResolvedNetworkConfig
 from draem.datasets.image_source import ImageSource, in_memory
+from draem.inspection.regions import Region, find_regions
+from draem.inspection.scoring import anomaly_score, filter_side, mean_filter
 from draem.model_card import ModelCard
 
 if TYPE_CHECKING:
@@ -49,3 +54,25 @@ def model_card(**facts: Any) -> ModelCard:
 def source(images: Tensor | ImageSource) -> ImageSource:
     """Images in memory, (images, 3, height, width) uint8, as a simulator takes them."""
     return images if isinstance(images, ImageSource) else in_memory(images.contiguous().numpy())
+
+
+def smoothed(plane: NDArray[np.float32], smoothing: float = 21) -> NDArray[np.float32]:
+    """A map under the mean filter that is so large at 256 pixels."""
+    return mean_filter(plane, filter_side(*plane.shape, smoothing))
+
+
+def score_of(plane: NDArray[np.float32], smoothing: float = 21) -> float:
+    """The score of a map under the mean filter that is so large at 256 pixels."""
+    return anomaly_score(plane, filter_side(*plane.shape, smoothing))
+
+
+def regions_of(
+    plane: NDArray[np.float32],
+    threshold: float,
+    size: tuple[int, int],
+    smoothing: float = 21,
+    **options: Any,
+) -> tuple[Region, ...]:
+    """The regions of a map under the mean filter that is so large at 256 pixels."""
+    side = filter_side(*plane.shape, smoothing)
+    return find_regions(plane, threshold, size, mean_filter(plane, side), side, **options)

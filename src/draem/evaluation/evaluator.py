@@ -134,14 +134,12 @@ def _examine(inspector: Inspector, sample: Sample, mask_rule: MaskRule) -> Examp
     image = inspector.prepare(decode_image(sample.image))
     size = image.shape[0], image.shape[1]
     mask = _true_mask(sample.mask, size, mask_rule) if sample.mask else None
-    output = inspector.look(image)
+    (output,) = inspector.outputs([image])
     return Example(
-        scored=ScoredImage(
-            sample.image, sample.defect, sample.label, float(output.anomaly_scores[0])
-        ),
+        scored=ScoredImage(sample.image, sample.defect, sample.label, output.anomaly_score),
         image=image,
-        reconstruction=output.reconstruction(0),
-        anomaly_map=output.anomaly_maps[0],
+        reconstruction=output.reconstruction,
+        anomaly_map=output.anomaly_map,
         mask=mask,
     )
 

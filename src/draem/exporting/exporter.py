@@ -26,6 +26,7 @@ from draem.inspection.mnn_runtime import EXACT_CODE, load_mnn_runtime
 from draem.inspection.onnx_runtime import load_onnx_runtime
 from draem.inspection.openvino_runtime import load_openvino_runtime
 from draem.inspection.runtime import Runtime, RuntimeOutput
+from draem.inspection.scoring import filter_side
 from draem.inspection.torch_runtime import TorchRuntime, read_network
 from draem.model_card import ModelCard
 from draem.simulation.textures import builtin_textures
@@ -111,9 +112,10 @@ def export(
     make_folder(target.parent)
     check_writable(target)
     images = comparison_images(card.network.image_size)
+    side = filter_side(*card.network.image_size, card.network.smoothing)
     # Of a copy, as the runtime lays weights out anew.
     cpu = torch.device("cpu")
-    expected = TorchRuntime(copy.deepcopy(network), cpu, card.network.smoothing).run(images)
+    expected = TorchRuntime(copy.deepcopy(network), cpu, side).run(images)
     _check_finite(expected, source)
     with tempfile.TemporaryDirectory() as folder:
         # OpenVINO's two files must have one name.
@@ -121,7 +123,7 @@ def export(
         onnx = made.with_suffix(".onnx")
         say("Writing")
         write_onnx(
-            WholeGraph(network, card.network.smoothing, reconstruction=reconstruction),
+            WholeGraph(network, side, reconstruction=reconstruction),
             card.network.image_size,
             onnx,
         )

@@ -16,16 +16,16 @@ class WholeGraph(nn.Module):
 
     Args:
         model: The networks; changed in place: their batch normalisation is folded.
-        smoothing: Side of the score's mean filter at 256 pixels.
+        side: Side of the score's mean filter in pixels.
         reconstruction: Give the reconstruction too.
     """
 
-    def __init__(self, model: Draem, smoothing: int, *, reconstruction: bool = False) -> None:
+    def __init__(self, model: Draem, side: int, *, reconstruction: bool = False) -> None:
         super().__init__()
         model.eval().requires_grad_(False)
         fold_batch_norm(model)
         self._model = model
-        self._smoothing = smoothing
+        self._side = side
         self._reconstruction = reconstruction
 
     @property
@@ -46,5 +46,5 @@ class WholeGraph(nn.Module):
         pixels = images.permute(0, 3, 1, 2).to(torch.float32) / 255  # (batch, 3, height, width)
         output = self._model(pixels)
         maps = anomaly_maps(output.mask_logits)
-        found = (maps[:, 0], anomaly_scores(maps, self._smoothing))
+        found = (maps[:, 0], anomaly_scores(maps, self._side))
         return (*found, as_pixels(output.reconstruction)) if self._reconstruction else found

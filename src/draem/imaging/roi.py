@@ -130,6 +130,21 @@ def check_roi_file(mask: str | Path, images: Iterable[Path]) -> None:
                 )
 
 
+def limit_map(maps: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Maps, (..., height, width), with 0 outside the region of interest."""
+    return np.where(inside, maps, np.float32(0))
+
+
+def roi_at(inside: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The region of interest in an image of another size.
+
+    Args:
+        inside: (height, width) bool.
+        size: Height and width of the image in pixels.
+    """
+    return resize_image(inside * np.uint8(255), size, "bilinear") >= 128
+
+
 def encode_roi(inside: NDArray[np.bool_]) -> str:
     """A region of interest as text: a PNG picture of one bit a pixel, in base64.
 

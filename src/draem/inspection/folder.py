@@ -20,13 +20,15 @@ from draem.imaging.annotate import annotate_regions, draw_plate
 from draem.imaging.colormap import outline, overlay
 from draem.imaging.decode import decode_image
 from draem.imaging.encode import map_to_uint16, write_png
+from draem.imaging.roi import roi_at
 from draem.inspection.coco import coco_file
 from draem.inspection.inspector import Inspection, Inspector
-from draem.inspection.interest import roi_at
 from draem.inspection.prefetch import prefetch
 from draem.inspection.regions import Region
 from draem.output_paths import PICTURES, RESULTS, picture_names
 
+_BATCH_BYTES = 2**26
+"""Decoded images that are inspected together need no more memory than this and one image."""
 _WAITING = 1
 """Images that may wait to be inspected or to have their pictures written; large ones are heavy."""
 _RESULT = ("anomaly_score", "threshold", "is_anomalous", "decision", "regions")
@@ -149,10 +151,34 @@ def _inspected(inspector: Inspector, paths: Sequence[Path]) -> Iterator[_Read]:
         return _Read(path, name, image, inspector.prepare(image))
 
     named = zip(paths, picture_names(paths), strict=True)
-    for each in prefetch((read(path, name) for path, name in named), _WAITING):
-        if not isinstance(each.image, ImageError) and each.prepared is not None:
-            each.found = inspector.inspect_prepared(each.image, each.prepared)
-        yield each
+    waiting = max(_WAITING, inspector.batch_size)
+    reads = prefetch((read(path, name) for path, name in named), waiting)
+    for batch in _batches(reads, inspector.batch_size):
+        usable = [
+            (each, each.image, each.prepared)
+            for each in batch
+            if not isinstance(each.image, ImageError) and each.prepared is not None
+        ]
+        found = inspector.inspect_prepared(
+            [image for _, image, _ in usable], [prepared for *_, prepared in usable]
+        )
+        for (each, *_), each_found in zip(usable, found, strict=True):
+            each.found = each_found
+        yield from batch
+
+
+def _batches(reads: Iterator[_Read], size: int) -> Iterator[list[_Read]]:
+    """Batches of bounded memory; the first image alone, so that its result comes at once."""
+    batch: list[_Read] = []
+    nbytes, most = 0, 1
+    for read in reads:
+        batch.append(read)
+        nbytes += 0 if isinstance(read.image, ImageError) else read.image.nbytes
+        if len(batch) >= most or nbytes >= _BATCH_BYTES:
+            yield batch
+            batch, nbytes, most = [], 0, size
+    if batch:
+        yield batch
 
 
 def _written(

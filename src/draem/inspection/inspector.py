@@ -10,16 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.errors import InputError, ModelFileError
-from draem.imaging.resize import resize_image, resize_map
 from draem.imaging.roi import RoiLike, decode_roi, fit_roi
 from draem.imaging.tiles import plan_tiles
 from draem.inspection.calibration import Decision, decide
-from draem.inspection.interest import limit_map, limit_output, roi_at
 from draem.inspection.prefetch import prefetch
-from draem.inspection.regions import Region, find_regions
+from draem.inspection.regions import Region
 from draem.inspection.runtime import Runtime, RuntimeOutput
-from draem.inspection.scoring import anomaly_score, smoothing_size
-from draem.inspection.tiling import run_tiles, tiled_regions
+from draem.inspection.strategy import ImageOutput, Strategy
+from draem.inspection.tiled import TiledStrategy
+from draem.inspection.whole_image import WholeImageStrategy
 from draem.model_card import ModelCard
 
 _WHOLE_IMAGE = 1024, 1024
@@ -65,10 +64,6 @@ class Inspector:
         region_of_interest: Inspect nothing outside it, nor outside the model's own. A mask of the
             images' proportions: an image file, white where to inspect, or (height, width) bool.
 
-    Attributes:
-        region_of_interest: (height, width) bool, True where to inspect, of the network's size or,
-            where the model is tiled, of 1024x1024 for the whole image; None for everything.
-
     Raises:
         ImageError: The mask cannot be read.
         InputError: The smallest area is negative, or there is nothing to inspect.
@@ -96,9 +91,17 @@ class Inspector:
             )
         self.card = card
         self.min_area = min_area
-        self.region_of_interest = _roi(card, region_of_interest)
         self._asked_region = region_of_interest
         self._runtime = runtime
+        self._strategy = make_strategy(card, runtime, region_of_interest)
+
+    @property
+    def region_of_interest(self) -> NDArray[np.bool_] | None:
+        """(height, width) bool, True where to inspect; None for everything.
+
+        It has the network's size or, if the model is tiled, 1024x1024 for the whole image.
+        """
+        return self._strategy.region_of_interest
 
     @property
     def threshold(self) -> float | None:
@@ -171,12 +174,10 @@ class Inspector:
                 expected="(height, width, 3), RGB",
                 found=str(image.shape),
             )
-        if self.card.network.tile is not None:
-            return image
-        return resize_image(image, self.card.network.image_size, self.card.network.interpolation)
+        return self._strategy.prepare(image)
 
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
-        """Run the model on images that are already of the network's size.
+        """Run the model on a batch of images that have the network's size already.
 
         Outside the region of interest the maps are 0, and do not count in the scores.
 
@@ -184,8 +185,8 @@ class Inspector:
             images: (batch, network height, network width, 3) uint8 RGB.
 
         Raises:
-            InputError: The array is no batch of such images, or the model gives scores that are
-                not finite, which no threshold would catch.
+            InputError: The array is no batch of such images, or the model gives scores that are not
+                finite, which no threshold would catch.
         """
         expected = (*self.card.network.image_size, 3)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
@@ -195,45 +196,23 @@ class Inspector:
                 found=f"{images.dtype}, {images.shape}",
                 hint="Use `inspect` for images of any size, or `prepare` to bring them to this one",
             )
-        output = self._run_everywhere(images)
-        return limit_output(output, self.region_of_interest, self.card.network.smoothing)
-
-    def _run_everywhere(self, images: NDArray[np.uint8]) -> RuntimeOutput:
-        output = self._runtime.run(images)
-        if not np.isfinite(output.anomaly_scores).all():
-            raise InputError(
-                "the model gives a score that is not finite",
-                hint="Check that its weights are finite; train it again where they are not",
-            )
-        return output
-
-    def look(self, prepared: NDArray[np.uint8]) -> RuntimeOutput:
-        """Run the model on one image, by tiles where the model is tiled.
-
-        Args:
-            prepared: (height, width, 3) uint8 RGB, from `prepare`.
-
-        Returns:
-            A batch of one, of the same height and width.
-
-        Raises:
-            InputError: The model gives scores that are not finite.
-        """
-        if self.card.network.tile is None:
-            return self.run(prepared[None])
-        whole = prepared.shape[0], prepared.shape[1]
-        return run_tiles(
-            self._run_everywhere,
-            prepared,
-            self.card.network.image_size,
-            self.card.network.overlap or 0,
-            self._filter_side,
-            None if self.region_of_interest is None else roi_at(self.region_of_interest, whole),
-        )
+        return self._strategy.run_batch(images)
 
     @property
-    def _filter_side(self) -> int:
-        return smoothing_size(*self.card.network.image_size, self.card.network.smoothing)
+    def batch_size(self) -> int:
+        """Prepared images that are best given to the model at once."""
+        return self._strategy.batch_size
+
+    def outputs(self, prepared: Sequence[NDArray[np.uint8]]) -> Iterator[ImageOutput]:
+        """Run the model on prepared images, in batches, in their order.
+
+        Args:
+            prepared: (height, width, 3) uint8 RGB each, from `prepare`.
+
+        Raises:
+            InputError: The model gives a score that is not finite.
+        """
+        return self._strategy.run(prepared)
 
     @overload
     def inspect(self, images: NDArray[np.uint8]) -> Inspection: ...
@@ -264,56 +243,78 @@ class Inspector:
         if isinstance(images, Iterator):
             return self._inspect_each(images)
         if isinstance(images, Sequence) or getattr(images, "ndim", 0) == 4:
-            return [self.inspect_prepared(image, self.prepare(image)) for image in images]
-        return self.inspect_prepared(images, self.prepare(images))
+            return self.inspect_prepared(images, [self.prepare(image) for image in images])
+        return self.inspect_prepared([images], [self.prepare(images)])[0]
 
     def _inspect_each(self, images: Iterator[NDArray[np.uint8]]) -> Iterator[Inspection]:
+        # One at a time: a camera's next image may come late.
         for image, prepared in prefetch((image, self.prepare(image)) for image in images):
-            yield self.inspect_prepared(image, prepared)
+            yield self.inspect_prepared([image], [prepared])[0]
 
-    def inspect_prepared(self, image: NDArray[np.uint8], prepared: NDArray[np.uint8]) -> Inspection:
-        """Inspect an image that was prepared before, in another thread perhaps.
+    def inspect_prepared(
+        self,
+        images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+        prepared: Sequence[NDArray[np.uint8]],
+    ) -> list[Inspection]:
+        """Inspect images that were prepared before, in another thread perhaps.
 
         Args:
-            image: (height, width, 3) uint8 RGB of any size.
-            prepared: What `prepare` made of it.
+            images: (height, width, 3) uint8 RGB each, of any size.
+            prepared: What `prepare` made of each.
 
         Raises:
-            InputError: The model's score is not finite.
+            InputError: The model gives a score that is not finite.
         """
-        return self._inspection(self.look(prepared), 0, (image.shape[0], image.shape[1]))
+        outputs = self._strategy.run(prepared)
+        return [
+            self._inspection(output, (image.shape[0], image.shape[1]))
+            for image, output in zip(images, outputs, strict=True)
+        ]
 
-    def _inspection(self, output: RuntimeOutput, row: int, size: tuple[int, int]) -> Inspection:
-        anomaly_map, score = output.anomaly_maps[row], float(output.anomaly_scores[row])
-        threshold, calibration = self.threshold, self.card.calibration
-        decision = decide(score, calibration)
+    def _inspection(self, output: ImageOutput, size: tuple[int, int]) -> Inspection:
+        score, calibration = output.anomaly_score, self.card.calibration
+        threshold, decision = self.threshold, decide(score, calibration)
         level = UNCALIBRATED_THRESHOLD if threshold is None else threshold
         if decision == "review" and calibration and calibration.review_threshold is not None:
             level = calibration.review_threshold
         pixel_threshold = calibration.pixel_threshold if calibration else None
-        regions = (
-            _regions(anomaly_map, score, level, size, self.card.network.smoothing, pixel_threshold)
-            if self.card.network.tile is None
-            else tiled_regions(anomaly_map, score, level, self._filter_side, pixel_threshold)
-        )
-        whole_map = resize_map(anomaly_map, size)
-        if self.region_of_interest is not None and self.card.network.tile is None:
-            # Resizing spreads the outermost pixels beyond the border.
-            whole_map = limit_map(whole_map, roi_at(self.region_of_interest, size))
+        regions = self._strategy.regions(output, level, size, pixel_threshold)
         return Inspection(
             anomaly_score=score,
             threshold=threshold,
             is_anomalous=None if threshold is None else score >= threshold,
             decision=decision,
             regions=tuple(region for region in regions if region.area >= self.min_area),
-            anomaly_map=whole_map,
-            reconstruction=output.reconstruction(row),
+            anomaly_map=self._strategy.map_at(output.anomaly_map, size),
+            reconstruction=output.reconstruction,
         )
 
 
-def _roi(card: ModelCard, asked: RoiLike | None) -> NDArray[np.bool_] | None:
-    """What lies in the model's region of interest and in the one asked for; None for everything."""
-    inside = np.ones(card.network.image_size if card.network.tile is None else _WHOLE_IMAGE, bool)
+def make_strategy(card: ModelCard, runtime: Runtime, asked: RoiLike | None = None) -> Strategy:
+    """How a model looks at images: whole, or by tiles.
+
+    Args:
+        card: What the model file says of the model.
+        runtime: What runs it.
+        asked: A region of interest besides the model's own.
+
+    Raises:
+        ImageError: The mask cannot be read.
+        InputError: There is nothing to inspect.
+        ModelFileError: The model's region of interest is damaged.
+    """
+    network = card.network
+    if network.tile is None:
+        region = _region_of_interest(card, asked, network.image_size)
+        return WholeImageStrategy(runtime, network, region)
+    return TiledStrategy(runtime, network, _region_of_interest(card, asked, _WHOLE_IMAGE))
+
+
+def _region_of_interest(
+    card: ModelCard, asked: RoiLike | None, size: tuple[int, int]
+) -> NDArray[np.bool_] | None:
+    """What is in both the model's region of interest and the one asked for; None for everything."""
+    inside = np.ones(size, bool)
     if card.region_of_interest is not None:
         own = decode_roi(card.region_of_interest)
         if own.shape != card.network.image_size:
@@ -331,22 +332,3 @@ def _roi(card: ModelCard, asked: RoiLike | None) -> NDArray[np.bool_] | None:
             hint="Choose one within it, or train a model for this one",
         )
     return None if inside.all() else inside
-
-
-def _regions(
-    anomaly_map: NDArray[np.float32],
-    score: float,
-    level: float,
-    size: tuple[int, int],
-    smoothing: int,
-    pixel_threshold: float | None,
-) -> tuple[Region, ...]:
-    """Regions exactly where the score reaches the level.
-
-    A runtime's score differs from NumPy's in the last digits, which must not leave an anomalous
-    image without a region or a normal one with some.
-    """
-    if score < level:
-        return ()
-    reached = min(level, anomaly_score(anomaly_map, smoothing))
-    return find_regions(anomaly_map, reached, size, smoothing, pixel_threshold=pixel_threshold)

@@ -1,4 +1,4 @@
-"""Defect regions: where on the image the anomalous pixels lie."""
+"""Defect regions: connected sets of anomalous pixels on the image."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from draem.inspection.scoring import SMOOTHING_AT_256, smooth, smoothing_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,31 +35,32 @@ def find_regions(
     anomaly_map: NDArray[np.float32],
     threshold: float,
     image_size: tuple[int, int],
-    smoothing: float = SMOOTHING_AT_256,
+    smoothed: NDArray[np.float32],
+    side: int,
     *,
     pixel_threshold: float | None = None,
 ) -> tuple[Region, ...]:
     """The regions that make an image anomalous.
 
     A region is a connected set of marked pixels within reach of the mean filter of a place where
-    the smoothed map reaches the image threshold. Marked is what reaches the pixel threshold and,
-    round a place where nothing does, what reaches the image threshold. So an image has regions if
-    and only if its score reaches the image threshold.
+    the smoothed map reaches the image threshold. A pixel is marked if it reaches the pixel
+    threshold; around a place where none does, pixels that reach the image threshold are marked. So
+    an image has regions if and only if its score reaches the image threshold.
 
     Args:
         anomaly_map: (height, width) float32 in [0, 1].
         threshold: The image threshold; compared with the map in float64, as the score is.
         image_size: Height and width of the original image, for boxes and areas.
-        smoothing: Side of the score's mean filter at 256 pixels.
-        pixel_threshold: Compared likewise; the image threshold where left out.
+        smoothed: The mean-filtered map.
+        side: Side of its filter in pixels.
+        pixel_threshold: Compared in the same way; the image threshold if omitted.
 
     Returns:
         The regions, highest peak first.
     """
-    alarming = smooth(anomaly_map, smoothing).astype(np.float64) >= threshold
+    alarming = smoothed.astype(np.float64) >= threshold
     if not alarming.any():
         return ()
-    side = smoothing_size(anomaly_map.shape[0], anomaly_map.shape[1], smoothing)
     reach = cv2.dilate(alarming.astype(np.uint8), np.ones((side, side), np.uint8))
     marked = _marked(anomaly_map.astype(np.float64), threshold, pixel_threshold, reach)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(marked, connectivity=8)
@@ -70,8 +69,8 @@ def find_regions(
     return tuple(sorted(regions, key=lambda region: region.peak, reverse=True))
 
 
-def moved(region: Region, right: int, down: int) -> Region:
-    """A region that was found in a part of an image, in pixels of the whole.
+def translated(region: Region, right: int, down: int) -> Region:
+    """A region found in a part of an image, in pixels of the whole.
 
     Args:
         region: In pixels of the part.

@@ -49,6 +49,21 @@ class Runtime(Protocol):
         ...
 
 
+def run_finite(runtime: Runtime, images: NDArray[np.uint8]) -> RuntimeOutput:
+    """Run a batch.
+
+    Raises:
+        InputError: The model gives scores that are not finite, which no threshold would catch.
+    """
+    output = runtime.run(images)
+    if not np.isfinite(output.anomaly_scores).all():
+        raise InputError(
+            "the model gives a score that is not finite",
+            hint="Check that its weights are finite; train it again where they are not",
+        )
+    return output
+
+
 def named_output(found: Mapping[str, NDArray[Any]]) -> RuntimeOutput:
     """The outputs of an exported model, given by their names."""
     return RuntimeOutput(found[ANOMALY_MAP], found[ANOMALY_SCORE], found.get(RECONSTRUCTION))

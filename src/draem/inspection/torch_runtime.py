@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from draem.errors import ModelFileError
 from draem.inspection.runtime import RuntimeOutput
-from draem.inspection.scoring import SMOOTHING_AT_256
+from draem.inspection.scoring import filter_side
 from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
 from draem.model_card import ModelCard
 from draem.model_file import read_model
@@ -27,18 +27,16 @@ class TorchRuntime:
         model: The weights; folded and moved, the module that is passed stays usable elsewhere
             only as a copy.
         device: Where to run.
-        smoothing: Side of the score's mean filter at 256 pixels.
+        side: Side of the score's mean filter in pixels.
     """
 
-    def __init__(
-        self, model: Draem, device: torch.device, smoothing: int = SMOOTHING_AT_256
-    ) -> None:
+    def __init__(self, model: Draem, device: torch.device, side: int) -> None:
         model.eval().requires_grad_(False)
         fold_batch_norm(model)
         self._model = model.to(device)
         self._model = self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = device
-        self._smoothing = smoothing
+        self._side = side
 
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run a batch of (batch, height, width, 3) uint8 RGB images of the model's size."""
@@ -49,7 +47,7 @@ class TorchRuntime:
             pixels = pixels.permute(0, 3, 1, 2)  # (batch, 3, height, width)
             output = self._model(pixels.float() / 255)  # (batch, 3 and 2, height, width)
             maps = anomaly_maps(output.mask_logits)
-            scores = anomaly_scores(maps, self._smoothing)
+            scores = anomaly_scores(maps, self._side)
             return RuntimeOutput(
                 anomaly_maps=maps[:, 0].cpu().numpy(),
                 anomaly_scores=scores.cpu().numpy(),
@@ -80,7 +78,8 @@ def load_torch_runtime(
     card, model = read_network(path)
     if threads:
         torch.set_num_threads(threads)
-    return card, TorchRuntime(model, resolve_device(device), card.network.smoothing)
+    side = filter_side(*card.network.image_size, card.network.smoothing)
+    return card, TorchRuntime(model, resolve_device(device), side)
 
 
 def read_network(path: str | Path) -> tuple[ModelCard, Draem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from draem.errors import RecipeError, TrainingInterrupted
 from draem.imaging.encode import write_png
 from draem.imaging.roi import encode_roi
 from draem.inspection.calibration import calibrate
-from draem.inspection.interest import limit_output
+from draem.inspection.inspector import make_strategy
+from draem.inspection.scoring import filter_side
 from draem.inspection.torch_runtime import TorchRuntime
 from draem.model_card import Calibration, ModelCard, TrainingSet
 from draem.model_file import write_model
@@ -46,7 +48,6 @@ from draem.training.recipe import make_recipe
 from draem.training.run_folder import RunFolder, explained_run_errors, resume_run, start_run
 from draem.training.schedule import make_clock
 from draem.training.signals import stop_gently
-from draem.training.tiled import tiled_scores
 from draem.training.validation import Validation
 from draem.training.warm_start import check_warm_start, load_warm_start
 
@@ -176,7 +177,6 @@ def _run(
         if images.region_of_interest is None
         else encode_roi(images.region_of_interest),
         recipe=recipe,
-        calibration=_calibration(network, recipe, images, device, console),
         training_set=TrainingSet(images=images.count, fingerprint=images.fingerprint),
         versions={
             "draem": __version__,
@@ -186,6 +186,7 @@ def _run(
         },
         figures={name: value for name, value in state.figures.items() if np.isfinite(value)},
     )
+    card = card.replace(calibration=_calibration(network, card, images, device, console))
     card = write_model(run.model, network.state_dict(), card)
     return TrainingResult(run.model, card, recipe, state.step, parts.clock.seconds)
 
@@ -265,35 +266,30 @@ def _validation(
         simulator.normal_images.device,
     )
     # The filter covers as many pixels of a window as of the whole image.
-    whole, trained = recipe.network.image_size, recipe.trained_size
-    smoothing = round(recipe.network.smoothing * min(whole) / min(trained))
-    return Validation(over_normal, _VALIDATION_SAMPLES, weights, smoothing)
+    side = filter_side(*recipe.network.image_size, recipe.network.smoothing)
+    return Validation(over_normal, _VALIDATION_SAMPLES, weights, side)
 
 
 def _calibration(
     network: Draem,
-    recipe: ResolvedRecipe,
+    card: ModelCard,
     images: RunImages,
     device: torch.device,
     console: Console,
 ) -> Calibration | None:
     """A threshold from the held-out images; None if none are held out."""
-    held_out = images.held_out
-    if not len(held_out):
+    if card.recipe is None or not len(images.held_out):
         return None
-    smoothing = recipe.network.smoothing
-    runtime = TorchRuntime(copy.deepcopy(network), device, smoothing)
-    if images.held_out_grids:
-        scores = tiled_scores(runtime, images, recipe, console)
-    else:
-        outputs = (
-            limit_output(
-                runtime.run(held_out[start : start + 8]), images.region_of_interest, smoothing
-            )
-            for start in range(0, len(held_out), 8)
-        )
-        scores = [float(score) for output in outputs for score in output.anomaly_scores]
-    return calibrate(scores, recipe.training.false_reject_rate)
+    side = filter_side(*card.network.image_size, card.network.smoothing)
+    strategy = make_strategy(card, TorchRuntime(copy.deepcopy(network), device, side))
+    held_out = images.whole_held_out()
+    count = len(images.held_out_grids) or len(images.held_out)
+    scores: list[float] = []
+    with file_progress(console) as progress:
+        while batch := list(itertools.islice(held_out, strategy.batch_size)):
+            scores += [output.anomaly_score for output in strategy.run(batch)]
+            progress("Calibrating", len(scores), count)
+    return calibrate(scores, card.recipe.training.false_reject_rate)
 
 
 def _read(data: str | Path, recipe: ResolvedRecipe, cache: Cache, console: Console) -> RunImages:

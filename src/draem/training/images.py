@@ -51,14 +51,17 @@ class RunImages:
     held_out_grids: tuple[TileGrid, ...] = ()
 
     def whole_held_out(self) -> Iterator[NDArray[np.uint8]]:
-        """The held-out images of a tiled run, put together again.
+        """The held-out images; those of a tiled run are put together again.
 
         Yields:
-            (height, width, 3) uint8 RGB of the image's own size.
+            (height, width, 3) uint8 RGB: of the image's own size in a tiled run, otherwise of the
+            network's.
         """
-        tiles = iter(self.held_out)
+        images = iter(self.held_out)
+        if not self.held_out_grids:
+            yield from images
         for grid in self.held_out_grids:
-            yield join_tiles(itertools.islice(tiles, grid.count), grid)
+            yield join_tiles(itertools.islice(images, grid.count), grid)
 
 
 def read_run_images(

@@ -14,7 +14,6 @@ from draem.evaluation.histograms import PixelHistograms
 from draem.evaluation.metrics import image_auroc, pixel_ap, pixel_auroc
 from draem.imaging.colormap import overlay
 from draem.imaging.contact_sheet import contact_sheet
-from draem.inspection.scoring import SMOOTHING_AT_256
 from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
 from draem.networks.model import Draem, DraemOutput
 from draem.simulation.preview_sheet import to_pictures
@@ -33,7 +32,7 @@ class Validation:
         simulator: Over the held-out images; its profile decides the anomalies.
         samples: Simulated images, at most; each is also scored as it was before.
         loss_weights: As in training.
-        smoothing: Side of the score's mean filter at 256 pixels.
+        side: Side of the score's mean filter in pixels.
     """
 
     def __init__(
@@ -41,14 +40,14 @@ class Validation:
         simulator: Simulator,
         samples: int,
         loss_weights: LossWeights,
-        smoothing: int = SMOOTHING_AT_256,
+        side: int,
     ) -> None:
         fixed = without_clean_samples(simulator, simulator.seed + _SEED_OFFSET)
         sizes = [min(_BATCH, samples - start) for start in range(0, samples, _BATCH)]
         self._batches = [fixed.batch(step, size) for step, size in enumerate(sizes)]
         self._inside = [fixed.inside(step, size) for step, size in enumerate(sizes)]
         self._loss_weights = loss_weights
-        self._smoothing = smoothing
+        self._side = side
 
     @torch.no_grad()
     def measure(self, network: Draem) -> dict[str, float]:
@@ -72,7 +71,7 @@ class Validation:
                 pixels.update(anomaly_map, mask)
             clean = _maps(network(batch.normal_images), inside)
             for scored in (maps, clean):
-                scores += anomaly_scores(scored, self._smoothing).tolist()
+                scores += anomaly_scores(scored, self._side).tolist()
             labels += [int(mask.any()) for mask in masks] + [0] * len(masks)
         network.train(was_training)
         total, l2, ssim, focal = torch.stack(losses).mean(0).tolist()

@@ -322,7 +322,8 @@ def test_a_full_disk_is_explained(
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "missing = [pathlib.Path('no', f'{number}.png') for number in range(100)]\n"
         "try:\n"
-        "    nothing = types.SimpleNamespace(region_of_interest=None)\n"
+        "    nothing = types.SimpleNamespace(region_of_interest=None, batch_size=1)\n"
+        "    nothing.inspect_prepared = lambda *_: []\n"
         "    f.inspect_files(nothing, missing, sys.argv[1])\n"
         "except e.OutputError as error:\n"
         "    print(error)\n",

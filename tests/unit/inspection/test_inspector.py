@@ -14,9 +14,9 @@ from draem.errors import InputError, MissingDependencyError, ModelFileError
 from draem.inspection.inspector import Inspection, Inspector
 from draem.inspection.loading import load, model_path
 from draem.inspection.runtime import RuntimeOutput
-from draem.inspection.scoring import anomaly_score
 from draem.model_card import ModelCard
 from draem.model_file import read_card
+from tests.support import score_of
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -98,7 +98,7 @@ def test_the_models_own_filter_decides_score_and_regions(
         path = tmp_path / f"{smoothing}.safetensors"
         write_tiny_model(path, smoothing=smoothing, calibration=None)
         found[smoothing] = load(path).inspect(image)
-        own = anomaly_score(found[smoothing].anomaly_map, smoothing)
+        own = score_of(found[smoothing].anomaly_map, smoothing)
         assert found[smoothing].anomaly_score == pytest.approx(own, abs=1e-6)
     assert found[85].anomaly_score < found[21].anomaly_score
     np.testing.assert_array_equal(found[85].anomaly_map, found[21].anomaly_map)
@@ -149,7 +149,7 @@ def test_the_last_digits_of_a_runtime_part_no_decision_from_its_regions(
     red_inspector: Callable[..., Inspector], shift: float
 ) -> None:
     image = np.full((64, 64, 3), 51, np.uint8)
-    exact = anomaly_score(image[..., 0].astype(np.float32) / 255)
+    exact = score_of(image[..., 0].astype(np.float32) / 255)
     for threshold in (exact, exact + shift, exact + shift / 2):
         found = red_inspector(threshold, score_shift=shift).inspect(image)
         assert found.is_anomalous == bool(found.regions)

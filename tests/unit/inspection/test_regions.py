@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import measure
 
-from draem.inspection.regions import Region, find_regions, outer_contour
-from draem.inspection.scoring import anomaly_score, smooth, smoothing_size
+from draem.inspection.regions import Region, outer_contour
+from draem.inspection.scoring import filter_side
 from tests.reference.polygon import draw_polygon, polygon_area
+from tests.support import regions_of, score_of, smoothed
 
 
 def random_map(seed: int) -> NDArray[np.float32]:
@@ -28,7 +29,7 @@ def random_map(seed: int) -> NDArray[np.float32]:
 @pytest.mark.parametrize("seed", range(30))
 def test_there_are_regions_exactly_where_the_score_reaches_the_threshold(seed: int) -> None:
     plane = random_map(seed)
-    score = anomaly_score(plane)
+    score = score_of(plane)
     thresholds = [
         score,
         np.nextafter(score, 0),
@@ -43,7 +44,7 @@ def test_there_are_regions_exactly_where_the_score_reaches_the_threshold(seed: i
         1.5,
     ]
     for threshold in map(float, thresholds):
-        regions = find_regions(plane, threshold, (100, 200))
+        regions = regions_of(plane, threshold, (100, 200))
         assert bool(regions) == (score >= threshold), threshold
 
 
@@ -52,8 +53,8 @@ def slow_regions(
 ) -> set[tuple[tuple[int, int, int, int], int, float]]:
     """Walks from pixel to pixel; a region stays if it lies near a place where the score alarms."""
     height, width = plane.shape
-    half = smoothing_size(height, width) // 2
-    alarms = np.argwhere(smooth(plane).astype(float) >= threshold)
+    half = filter_side(height, width) // 2
+    alarms = np.argwhere(smoothed(plane).astype(float) >= threshold)
     left = {tuple(int(v) for v in p) for p in np.argwhere(plane.astype(float) >= threshold)}
     found = set()
     while left:
@@ -76,8 +77,8 @@ def slow_regions(
 def test_the_regions_are_those_of_a_walk_from_pixel_to_pixel(seed: int) -> None:
     plane = random_map(seed)
     for share in (0.5, 0.9, 1.0):
-        threshold = share * anomaly_score(plane)
-        regions = find_regions(plane, threshold, plane.shape)
+        threshold = share * score_of(plane)
+        regions = regions_of(plane, threshold, plane.shape)
         assert {(r.box, r.area, r.peak) for r in regions} == slow_regions(plane, threshold)
         assert all(first.peak >= second.peak for first, second in pairwise(regions))
 
@@ -88,16 +89,16 @@ def test_boxes_and_areas_are_in_pixels_of_the_image() -> None:
     level = float(np.float32(0.9))
     square = ((8.0, 16.0), (8.0, 32.0), (24.0, 32.0), (24.0, 16.0))
     expected = Region((8, 16, 16, 16), 256, peak=level, mean=level, contour=square)
-    assert find_regions(plane, 0.5, (64, 64)) == (expected,)
+    assert regions_of(plane, 0.5, (64, 64)) == (expected,)
     # Twice as high and thrice as wide: x 8 to 24 becomes 24 to 72, y 16 to 32 becomes 32 to 64.
-    (larger,) = find_regions(plane, 0.5, (128, 192))
+    (larger,) = regions_of(plane, 0.5, (128, 192))
     assert (larger.box, larger.area) == ((24, 32, 48, 32), 256 * 6)
     assert larger.contour == ((24, 32), (24, 64), (72, 64), (72, 32))
     # A quarter as high: y 16 to 32 becomes 4 to 8.
-    (smaller,) = find_regions(plane, 0.5, (16, 64))
+    (smaller,) = regions_of(plane, 0.5, (16, 64))
     assert (smaller.box, smaller.area) == ((8, 4, 16, 4), 64)
     # 100 / 64 as large: x 12.5 to 37.5 and y 25 to 50, in whole pixels; 256 pixels become 625.
-    (odd,) = find_regions(plane, 0.5, (100, 100))
+    (odd,) = regions_of(plane, 0.5, (100, 100))
     assert (odd.box, odd.area) == ((12, 25, 26, 25), 625)
     assert odd.contour == ((12.5, 25), (12.5, 50), (37.5, 50), (37.5, 25))
 
@@ -107,7 +108,7 @@ def test_boxes_and_areas_are_in_pixels_of_the_image() -> None:
 def test_a_box_never_leaves_the_image(image_size: tuple[int, int], corner: tuple[int, int]) -> None:
     plane = np.zeros((64, 64), np.float32)
     plane[corner[0] : corner[0] + 4, corner[1] : corner[1] + 4] = 1
-    (region,) = find_regions(plane, 0.2, image_size)
+    (region,) = regions_of(plane, 0.2, image_size)
     x, y, width, height = region.box
     assert x >= 0
     assert y >= 0
@@ -124,7 +125,7 @@ def test_the_highest_peak_comes_first() -> None:
     plane = np.zeros((64, 64), np.float32)
     for number, peak in enumerate((0.6, 0.9, 0.7)):
         plane[20 * number : 20 * number + 12, 10:30] = peak
-    regions = find_regions(plane, 0.5, (64, 64))
+    regions = regions_of(plane, 0.5, (64, 64))
     assert [region.peak for region in regions] == [np.float32(p) for p in (0.9, 0.7, 0.6)]
     assert [region.box[1] for region in regions] == [20, 40, 0]
 
@@ -132,28 +133,28 @@ def test_the_highest_peak_comes_first() -> None:
 def test_pixels_that_touch_by_a_corner_are_one_region() -> None:
     plane = np.zeros((64, 64), np.float32)
     plane[10:20, 10:20] = plane[20:30, 20:30] = 0.8
-    assert [region.box for region in find_regions(plane, 0.5, (64, 64))] == [(10, 10, 20, 20)]
+    assert [region.box for region in regions_of(plane, 0.5, (64, 64))] == [(10, 10, 20, 20)]
     plane[20:30, 20] = 0
-    assert len(find_regions(plane, 0.5, (64, 64))) == 2
+    assert len(regions_of(plane, 0.5, (64, 64))) == 2
 
 
 def test_a_filter_of_its_own_lets_a_small_defect_alarm() -> None:
     plane = np.zeros((256, 256), np.float32)
     plane[100:105, 50:55] = 1
-    assert find_regions(plane, 0.5, (256, 256)) == ()
-    (region,) = find_regions(plane, 0.5, (256, 256), 5)
+    assert regions_of(plane, 0.5, (256, 256)) == ()
+    (region,) = regions_of(plane, 0.5, (256, 256), 5)
     assert region.box == (50, 100, 5, 5)
 
 
 def test_a_lone_bright_pixel_does_not_alarm_and_is_no_region_elsewhere() -> None:
     plane = np.zeros((64, 64), np.float32)
     plane[50, 50] = 1
-    assert find_regions(plane, 0.5, (64, 64)) == ()
+    assert regions_of(plane, 0.5, (64, 64)) == ()
     plane[5:20, 5:20] = 0.8
-    assert [region.box for region in find_regions(plane, 0.5, (64, 64))] == [(5, 5, 15, 15)]
+    assert [region.box for region in regions_of(plane, 0.5, (64, 64))] == [(5, 5, 15, 15)]
     # The window is 5 wide, so a pixel 2 away from where it alarms still takes part.
     plane[17, 21] = 1
-    assert [region.peak for region in find_regions(plane, 0.5, (64, 64))] == [
+    assert [region.peak for region in regions_of(plane, 0.5, (64, 64))] == [
         1,
         np.float32(0.8),
     ]
@@ -162,13 +163,13 @@ def test_a_lone_bright_pixel_does_not_alarm_and_is_no_region_elsewhere() -> None
 @pytest.mark.parametrize("seed", range(30))
 def test_a_pixel_threshold_leaves_the_images_decision_alone(seed: int) -> None:
     plane, rng = random_map(seed), np.random.default_rng(seed)
-    score = anomaly_score(plane)
+    score = score_of(plane)
     for threshold in (score, score * 0.7, float(np.nextafter(score, 2)), *rng.random(3)):
         for pixel_threshold in (0.0, *rng.random(3), float(plane.max()), 1.5):
-            regions = find_regions(plane, threshold, plane.shape, pixel_threshold=pixel_threshold)
+            regions = regions_of(plane, threshold, plane.shape, pixel_threshold=pixel_threshold)
             assert bool(regions) == (score >= threshold)
-        plain = find_regions(plane, threshold, plane.shape)
-        assert find_regions(plane, threshold, plane.shape, pixel_threshold=threshold) == plain
+        plain = regions_of(plane, threshold, plane.shape)
+        assert regions_of(plane, threshold, plane.shape, pixel_threshold=threshold) == plain
 
 
 def test_a_pixel_threshold_marks_more_or_less_than_the_images() -> None:
@@ -179,7 +180,7 @@ def test_a_pixel_threshold_marks_more_or_less_than_the_images() -> None:
     plane[50:54, 50:54] = 0.3
 
     def boxes(pixel_threshold: float | None) -> list[tuple[int, int, int, int]]:
-        regions = find_regions(plane, 0.5, (64, 64), pixel_threshold=pixel_threshold)
+        regions = regions_of(plane, 0.5, (64, 64), pixel_threshold=pixel_threshold)
         return [region.box for region in regions]
 
     assert boxes(None) == boxes(0.5) == [(14, 14, 12, 12)]
@@ -191,7 +192,7 @@ def test_a_pixel_at_the_pixel_threshold_is_marked() -> None:
     plane = np.full((64, 64), 0.5, np.float32)
     plane[20:30, 20:30] = 0.75
     for pixel_threshold, side in ((0.75, 10), (0.75 + 1e-9, 64)):
-        (region,) = find_regions(plane, 0.5, (64, 64), pixel_threshold=pixel_threshold)
+        (region,) = regions_of(plane, 0.5, (64, 64), pixel_threshold=pixel_threshold)
         assert region.box[2:] == (side, side)
 
 
@@ -200,19 +201,19 @@ def test_where_nothing_reaches_the_pixel_threshold_the_images_marks() -> None:
     plane[10:20, 10:20] = 0.6
     plane[40:50, 40:50] = 0.95
     plane[60, 5] = 1  # alone, so it raises no alarm, and marks nothing for the others
-    found = find_regions(plane, 0.5, (64, 64), pixel_threshold=0.9)
+    found = regions_of(plane, 0.5, (64, 64), pixel_threshold=0.9)
     assert [region.box for region in found] == [(40, 40, 10, 10), (10, 10, 10, 10)]
-    above = find_regions(plane, 0.5, (64, 64), pixel_threshold=1.01)
+    above = regions_of(plane, 0.5, (64, 64), pixel_threshold=1.01)
     assert [region.box for region in above] == [(40, 40, 10, 10), (10, 10, 10, 10)]
     weak = np.where(plane == np.float32(0.95), 0, plane)
-    (only,) = find_regions(weak, 0.5, (64, 64), pixel_threshold=0.9)
+    (only,) = regions_of(weak, 0.5, (64, 64), pixel_threshold=0.9)
     assert only.box == (10, 10, 10, 10)
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_box_area_peak_and_mean_are_those_of_scikit_image(seed: int) -> None:
     plane = random_map(seed)
-    threshold = 0.9 * anomaly_score(plane)
+    threshold = 0.9 * score_of(plane)
     labels = measure.label(plane.astype(np.float64) >= threshold, connectivity=2)
     expected = {}
     for region in measure.regionprops(labels, plane):
@@ -221,7 +222,7 @@ def test_box_area_peak_and_mean_are_those_of_scikit_image(seed: int) -> None:
             region.intensity_max,
             region.intensity_mean,
         )
-    regions = find_regions(plane, threshold, plane.shape)
+    regions = regions_of(plane, threshold, plane.shape)
     assert regions
     for region in regions:
         peak, mean = expected[(*region.box, region.area)]
@@ -256,7 +257,7 @@ def test_a_contour_fits_its_box_and_area_at_any_scale(image_size: tuple[int, int
     plane = np.zeros((60, 60), np.float32)
     plane[11:30, 7:33] = 0.9
     plane[30:41, 20:25] = 0.7
-    (region,) = find_regions(plane, 0.5, image_size)
+    (region,) = regions_of(plane, 0.5, image_size)
     x, y, width, height = region.box
     xs, ys = zip(*region.contour, strict=True)
     assert 0 <= min(xs) - x < 1
@@ -272,7 +273,7 @@ def test_a_hole_is_not_in_the_area_but_within_the_contour() -> None:
     plane = np.zeros((64, 64), np.float32)
     plane[10:30, 10:30] = 0.8
     plane[18:22, 18:22] = 0
-    (region,) = find_regions(plane, 0.5, (64, 64))
+    (region,) = regions_of(plane, 0.5, (64, 64))
     assert region.area == 400 - 16
     assert polygon_area(region.contour) == 400
     assert region.mean == pytest.approx(0.8)

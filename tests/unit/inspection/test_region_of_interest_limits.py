@@ -2,21 +2,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from draem.errors import InputError, ModelFileError
 from draem.evaluation.evaluator import evaluate
-from draem.imaging.roi import encode_roi
+from draem.imaging.roi import encode_roi, roi_at
 from draem.inspection.folder import draw_overlay
 from draem.inspection.inspector import Inspector
-from draem.inspection.interest import limit_output, roi_at
 from draem.inspection.loading import load
 from draem.inspection.runtime import RuntimeOutput
-from draem.inspection.scoring import anomaly_score, smoothing_size
+from draem.inspection.scoring import filter_side
+from draem.inspection.whole_image import WholeImageStrategy
 from draem.model_card import ModelCard
 from draem.model_file import read_card, read_model, write_model
+from tests.support import network_config, score_of
 
 Make = Callable[..., Inspector]
 
@@ -43,9 +45,17 @@ def limited(made: Inspector, own: np.ndarray | None, asked: np.ndarray | None = 
     return Inspector(card, made._runtime, region_of_interest=asked)
 
 
+def limit_output(output: RuntimeOutput, inside: np.ndarray | None, smoothing: int) -> RuntimeOutput:
+    """What a model that gives this output says within a region of interest."""
+    runtime = SimpleNamespace(run=lambda images: output)
+    size = output.anomaly_maps.shape[1:]
+    network = network_config(image_size=size, smoothing=smoothing)
+    return WholeImageStrategy(runtime, network, inside).run_batch(np.zeros((1, *size, 3), np.uint8))
+
+
 def slow_score(plane: np.ndarray, smoothing: int) -> float:
     """The highest mean over a square, zeros beyond the border, square by square."""
-    side = smoothing_size(*plane.shape, smoothing)
+    side = filter_side(*plane.shape, smoothing)
     padded = np.pad(plane.astype(float), side // 2)
     height, width = plane.shape
     return max(
@@ -58,7 +68,7 @@ def test_the_score_is_that_of_the_map_with_nothing_outside(smoothing: int) -> No
     rng = np.random.default_rng(smoothing)
     maps = rng.random((3, 48, 64)).astype(np.float32)
     inside = rng.random((48, 64)) < 0.5
-    scores = np.array([anomaly_score(plane, smoothing) for plane in maps], np.float32)
+    scores = np.array([score_of(plane, smoothing) for plane in maps], np.float32)
     output = RuntimeOutput(maps.copy(), scores, np.zeros((3, 48, 64, 3), np.uint8))
     found = limit_output(output, inside, smoothing)
     assert (found.anomaly_maps[:, ~inside] == 0).all()

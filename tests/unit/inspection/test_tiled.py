@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,20 +12,48 @@ from numpy.typing import NDArray
 
 from draem.errors import InputError
 from draem.imaging.roi import encode_roi
-from draem.inspection import tiling
+from draem.inspection import tiled as module
 from draem.inspection.inspector import Inspector
 from draem.inspection.loading import load
-from draem.inspection.regions import find_regions
+from draem.inspection.regions import Region, find_regions
 from draem.inspection.runtime import RuntimeOutput
-from draem.inspection.scoring import anomaly_score, mean_filter, smoothing_for
-from draem.inspection.tiling import run_tiles, tiled_regions, tiled_score
+from draem.inspection.scoring import anomaly_score, filter_side, mean_filter
+from draem.inspection.tiled import TiledStrategy, tiled_regions, tiled_score
 from draem.model_card import ModelCard
+from tests.support import network_config
 
 Make = Callable[..., Inspector]
 
 
 def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def run_tiles(
+    run: Callable[[NDArray[np.uint8]], RuntimeOutput],
+    image: NDArray[np.uint8],
+    tile_size: tuple[int, int],
+    overlap: int,
+    side: int,
+) -> RuntimeOutput:
+    """One image by tiles, as a batch of one."""
+    smoothing = 256 * side / min(tile_size)
+    network = network_config(image_size=tile_size, smoothing=round(smoothing))
+    network = network.replace(tile=tile_size[0], overlap=overlap)
+    assert filter_side(*tile_size, network.smoothing) == side
+    (output,) = TiledStrategy(SimpleNamespace(run=run), network, None).run([image])
+    return RuntimeOutput(
+        output.anomaly_map[None],
+        np.array([output.anomaly_score], np.float32),
+        None if output.reconstruction is None else output.reconstruction[None],
+    )
+
+
+def whole_regions(
+    plane: NDArray[np.float32], level: float, side: int, pixel_threshold: float | None = None
+) -> tuple[Region, ...]:
+    smoothed = mean_filter(plane, side)
+    return find_regions(plane, level, plane.shape, smoothed, side, pixel_threshold=pixel_threshold)
 
 
 class Recorder:
@@ -161,13 +190,10 @@ def blobs(seed: int, size: tuple[int, int]) -> NDArray[np.float32]:
 def test_a_pixel_threshold_marks_in_parts_as_it_does_in_the_whole(seed: int, side: int) -> None:
     plane = blobs(seed, (400 + 37 * seed, 530))
     score = tiled_score(plane, side)
-    smoothing = smoothing_for(side, *plane.shape)
     for level in (score, 0.6 * score):
         for pixel_threshold in (0.1, 0.55, 0.97, 1.2):
             found = tiled_regions(plane, score, level, side, pixel_threshold)
-            whole = find_regions(
-                plane, level, plane.shape, smoothing, pixel_threshold=pixel_threshold
-            )
+            whole = whole_regions(plane, level, side, pixel_threshold)
             assert set(found) == set(whole)
             assert found
 
@@ -180,8 +206,7 @@ def test_regions_found_in_parts_are_those_of_the_whole(seed: int, side: int) -> 
     thresholds = [score, 0.9 * score, 0.5 * score, 0.2, float(np.nextafter(score, 2)), 0.01]
     for level in thresholds:
         found = tiled_regions(plane, score, level, side)
-        smoothing = smoothing_for(side, *plane.shape)
-        whole = find_regions(plane, level, plane.shape, smoothing) if score >= level else ()
+        whole = whole_regions(plane, level, side) if score >= level else ()
         assert set(found) == set(whole)
         assert bool(found) == (score >= level)
         assert all(first.peak >= second.peak for first, second in pairwise(found))
@@ -205,7 +230,7 @@ def test_parts_hold_no_more_than_they_need(monkeypatch: pytest.MonkeyPatch) -> N
         seen.append(part.shape)
         return find_regions(part, *arguments, **options)
 
-    monkeypatch.setattr(tiling, "find_regions", watched)
+    monkeypatch.setattr(module, "find_regions", watched)
     found = tiled_regions(plane, 0.9, 0.5, 5)
     assert [region.box for region in found] == [(100, 100, 10, 10), (1500, 1900, 10, 10)]
     assert len(seen) == 2
@@ -239,9 +264,7 @@ def test_images_of_any_size_are_inspected(red_inspector: Make, size: tuple[int, 
     image = picture(*size)
     found = tiled(red_inspector).inspect(image)
     np.testing.assert_array_equal(found.anomaly_map, image[..., 0].astype(np.float32) / 255)
-    assert found.anomaly_score == pytest.approx(
-        anomaly_score(found.anomaly_map, smoothing_for(5, *size)), abs=1e-6
-    )
+    assert found.anomaly_score == pytest.approx(anomaly_score(found.anomaly_map, 5), abs=1e-6)
     assert found.is_anomalous == bool(found.regions)
     for region in found.regions:
         x, y, width, height = region.box

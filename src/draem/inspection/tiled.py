@@ -1,12 +1,12 @@
-"""One image of any size through a network that sees a tile at a time.
+"""The strategy for tiles: an image of any size through a network that sees a tile at a time.
 
-Beside the image and what is returned, memory holds one row of tiles and one strip of the map,
-however large the image is; only regions that stretch far need more.
+Besides the image and the result, memory holds one row of tiles and one strip of the map, however
+large the image is; only regions that stretch far need more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,10 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from draem.config import ResolvedNetworkConfig
+from draem.imaging.roi import roi_at
 from draem.imaging.tiles import TileGrid, blend_shares, cut_tiles, mix_in, plan_tiles
-from draem.inspection.regions import Region, find_regions, moved
-from draem.inspection.runtime import RuntimeOutput
-from draem.inspection.scoring import mean_filter, smoothing_for
+from draem.inspection.regions import Region, find_regions, translated
+from draem.inspection.runtime import Runtime, RuntimeOutput, run_finite
+from draem.inspection.scoring import filter_side, mean_filter
+from draem.inspection.strategy import ImageOutput
 
 _BATCH = 4
 _CELL = 16
@@ -25,44 +28,78 @@ _STRIP = 16 * _CELL
 """Rows that are smoothed at once."""
 
 
-def run_tiles(
-    run: Callable[[NDArray[np.uint8]], RuntimeOutput],
-    image: NDArray[np.uint8],
-    tile_size: tuple[int, int],
-    overlap: int,
-    side: int,
-    inside: NDArray[np.bool_] | None = None,
-) -> RuntimeOutput:
-    """Run a model over an image tile by tile, and blend what it says.
+class TiledStrategy:
+    """Looks at images at their own resolution, in overlapping tiles.
 
     Args:
-        run: Runs a batch of tiles.
-        image: (height, width, 3) uint8 RGB of any size.
-        tile_size: Height and width of the network's input.
-        overlap: Of neighbouring tiles, in pixels.
-        side: Of the score's mean filter, in pixels.
-        inside: (height, width) bool, the region of interest; None for everything.
-
-    Returns:
-        A batch of one, at the image's own size. The score is the maximum of the mean-filtered map
-        of the whole image; the scores of the tiles have no say.
+        runtime: Runs the model.
+        network: Tile size, overlap and filter of the model.
+        region_of_interest: (height, width) bool of any size; None for everything.
     """
-    grid = plan_tiles((image.shape[0], image.shape[1]), tile_size, overlap)
-    canvas = _Canvas(grid, overlap, (), np.float32)
-    pictures: _Canvas | None = None
-    for number, (tile_map, tile_picture) in enumerate(_one_by_one(run, cut_tiles(image, grid))):
-        canvas.add(number, tile_map)
-        if tile_picture is not None:
-            pictures = pictures or _Canvas(grid, overlap, (3,), np.uint8)
-            pictures.add(number, tile_picture)
-    anomaly_map = canvas.finished()
-    if inside is not None:
-        anomaly_map[~inside] = 0
-    return RuntimeOutput(
-        anomaly_maps=anomaly_map[None],
-        anomaly_scores=np.array([tiled_score(anomaly_map, side)], np.float32),
-        reconstructions=None if pictures is None else pictures.finished()[None],
-    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        network: ResolvedNetworkConfig,
+        region_of_interest: NDArray[np.bool_] | None,
+    ) -> None:
+        self._runtime = runtime
+        self._tile_size, self._overlap = network.image_size, network.overlap or 0
+        self._side = filter_side(*network.image_size, network.smoothing)
+        self.region_of_interest = region_of_interest
+        self.batch_size = 1
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The image itself."""
+        return image
+
+    def run(self, prepared: Sequence[NDArray[np.uint8]]) -> Iterator[ImageOutput]:
+        """Run the model over each image, a few tiles at a time, and blend the maps."""
+        return map(self._run_image, prepared)
+
+    def run_batch(self, images: NDArray[np.uint8]) -> RuntimeOutput:
+        """Run a batch of tiles, without region of interest."""
+        return run_finite(self._runtime, images)
+
+    def _run_image(self, image: NDArray[np.uint8]) -> ImageOutput:
+        size = image.shape[0], image.shape[1]
+        grid = plan_tiles(size, self._tile_size, self._overlap)
+        blended = _Canvas(grid, self._overlap, (), np.float32)
+        pictures: _Canvas | None = None
+        outputs = _one_by_one(self.run_batch, cut_tiles(image, grid))
+        for number, (tile_map, tile_picture) in enumerate(outputs):
+            blended.add(number, tile_map)
+            if tile_picture is not None:
+                pictures = pictures or _Canvas(grid, self._overlap, (3,), np.uint8)
+                pictures.add(number, tile_picture)
+        anomaly_map = blended.finished()
+        if self.region_of_interest is not None:
+            anomaly_map[~roi_at(self.region_of_interest, size)] = 0
+        return ImageOutput(
+            anomaly_map,
+            tiled_score(anomaly_map, self._side),
+            None if pictures is None else pictures.finished(),
+        )
+
+    def regions(
+        self,
+        output: ImageOutput,
+        level: float,
+        image_size: tuple[int, int],  # noqa: ARG002 - the map has this size
+        pixel_threshold: float | None,
+    ) -> tuple[Region, ...]:
+        """The regions of a map that reaches the level."""
+        return tiled_regions(
+            output.anomaly_map, output.anomaly_score, level, self._side, pixel_threshold
+        )
+
+    def map_at(
+        self,
+        anomaly_map: NDArray[np.float32],
+        image_size: tuple[int, int],  # noqa: ARG002
+    ) -> NDArray[np.float32]:
+        """The map, which has the image's size already."""
+        return anomaly_map
 
 
 def tiled_score(anomaly_map: NDArray[np.float32], side: int) -> float:
@@ -100,12 +137,14 @@ def tiled_regions(
     marking = level if pixel_threshold is None else min(level, pixel_threshold)
     parts = _alarming_parts(anomaly_map, level, marking, side)
     # Smoothed by itself, a part can differ in the last digit, which must not lose the regions.
-    highest = max((float(mean_filter(anomaly_map[part], side).max()) for part in parts), default=0)
-    regions = [
-        moved(region, part[1].start, part[0].start)
-        for part in parts
-        for region in _regions_within(anomaly_map[part], min(level, highest), side, pixel_threshold)
-    ]
+    smoothed = [mean_filter(anomaly_map[part], side) for part in parts]
+    reached = min(level, max((float(plane.max()) for plane in smoothed), default=0))
+    regions = []
+    for part, plane in zip(parts, smoothed, strict=True):
+        within = anomaly_map[part]
+        size = within.shape[0], within.shape[1]
+        found = find_regions(within, reached, size, plane, side, pixel_threshold=pixel_threshold)
+        regions += [translated(region, part[1].start, part[0].start) for region in found]
     return tuple(sorted(regions, key=lambda region: region.peak, reverse=True))
 
 
@@ -223,16 +262,3 @@ def _apart(
         if len(stats) == len(boxes):
             return [(int(x), int(y), int(w), int(h)) for x, y, w, h, _ in stats]
         boxes, margin = list(stats), 0
-
-
-def _regions_within(
-    part: NDArray[np.float32], level: float, side: int, pixel_threshold: float | None
-) -> tuple[Region, ...]:
-    height, width = part.shape
-    return find_regions(
-        part,
-        level,
-        (height, width),
-        smoothing_for(side, height, width),
-        pixel_threshold=pixel_threshold,
-    )
