@@ -33,7 +33,7 @@ from PIL import Image
 from draem.config import ResolvedRecipe
 from draem.datasets.image_cache import Cache
 from draem.networks.model import build_draem
-from draem.simulation.varied import make_simulator
+from draem.simulation.factory import make_simulator
 from draem.training.images import RunImages, read_run_images
 from draem.training.losses import LossWeights, draem_losses
 from draem.training.recipe import make_recipe

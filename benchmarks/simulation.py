@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,27 +32,29 @@ import numpy as np
 import torch
 
 from draem.config import PROFILES, ProfileName
-from draem.simulation import simulator as whole
+from draem.datasets.image_source import in_memory
+from draem.simulation import paper as whole
 from draem.simulation import varied
+from draem.simulation.factory import make_simulator
+from draem.simulation.paper import PaperSimulator
 from draem.simulation.simulator import Simulator
 from draem.simulation.textures import builtin_textures
 from machine import machine, write_result
 from peer_option import add_peers
 from rates import copied_per_second, multiplied_per_second
-from tests.counting import Counting
 
 SIDE, BATCH, IMAGES = 256, 8, 32
 SIZES, BATCHES = (128, 256, 512, 1024), (1, 2, 4, 8, 16, 32)
 PEERS = {"anomalib": "anomalib_simulation.py", "upstream": "upstream_simulation.py"}
 _WHOLE: dict[str, tuple[object, str]] = {
-    "draws": (Simulator, "_draw"),
-    "rotation": (Simulator, "_turn"),
-    "augmentation": (Simulator, "_sources"),
+    "draws": (PaperSimulator, "_sample"),
+    "rotation": (PaperSimulator, "_rotate"),
+    "augmentation": (PaperSimulator, "_augmented_textures"),
     "Perlin noise": (whole, "perlin_field"),
 }
 _WINDOWS: dict[str, tuple[object, str]] = {
-    "draws": (varied.VariedSimulator, "_draw"),
-    "windows": (varied, "cut"),
+    "draws": (varied.VariedSimulator, "_sample"),
+    "windows": (varied, "crop_windows"),
     "shapes": (varied, "shape_weights"),
     "fills": (varied, "fill"),
     "visibility": (varied, "visible"),
@@ -105,7 +108,11 @@ def _pictures(side: int) -> torch.Tensor:
 def make(profile: ProfileName, side: int = SIDE, images: int = IMAGES) -> Simulator:
     """A simulator over built-in textures, the last of which serve as normal images."""
     pictures = _pictures(side)
-    return varied.make_simulator(pictures[-images:], pictures[:-images], PROFILES[profile])
+    return make_simulator(
+        in_memory(pictures[-images:].numpy()),
+        in_memory(pictures[:-images].contiguous().numpy()),
+        PROFILES[profile],
+    )
 
 
 def _samples(
@@ -226,6 +233,9 @@ def _timed(function: Callable[..., Any], seconds: dict[str, float], stage: str) 
 
 def _floor(profiles: list[ProfileName], samples: list[Row]) -> Row:
     """What a pipeline in one pass over the pixels would cost, for profiles over whole images."""
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from tests.counting import Counting
+
     copied, arithmetic = copied_per_second(), multiplied_per_second()
     rows = []
     for name in profiles:

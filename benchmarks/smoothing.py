@@ -22,7 +22,7 @@ from draem.inspection.scoring import anomaly_score, filter_side
 from draem.inspection.torch_runtime import read_network
 from draem.inspection.torch_scoring import anomaly_maps
 from draem.networks.model import Draem
-from draem.simulation.varied import make_simulator, without_clean_samples
+from draem.simulation.factory import make_simulator, without_clean_samples
 from draem.training.images import read_run_images
 from draem.training.recipe import make_recipe
 from machine import machine, write_result

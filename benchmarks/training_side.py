@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from draem.datasets.image_source import from_rgb, in_memory
 from draem.networks.devices import multiplies_bf16
 from draem.networks.model import DraemOutput, build_draem
+from draem.simulation.factory import make_simulator
 from draem.simulation.simulator import SimulatedBatch, Simulator
 from draem.simulation.textures import builtin_textures
-from draem.simulation.varied import make_simulator
 from draem.training.ema import WeightEma
 from draem.training.fabric import precision_of, quiet_lightning
 from draem.training.loop import train_step

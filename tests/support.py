@@ -76,3 +76,22 @@ def regions_of(
     """The regions of a map under the mean filter that is so large at 256 pixels."""
     side = filter_side(*plane.shape, smoothing)
     return find_regions(plane, threshold, size, mean_filter(plane, side), side, **options)
+
+
+def pixel_grid(height: int, width: int, degrees: Tensor, **options: Any) -> Tensor:
+    """Where each pixel of a rotated picture looks in the picture that was not rotated.
+
+    Args:
+        height: Rows.
+        width: Columns.
+        degrees: (batch,) rotation about the picture's centre, anticlockwise.
+        options: `dtype` of the result.
+
+    Returns:
+        (2, batch, height, width): rows and columns in pixels, pixel centres at whole numbers.
+    """
+    from draem.simulation.perlin import rotated_axes
+
+    down, right = rotated_axes(height, width, degrees, **options)
+    middle = down.new_tensor([(height - 1) / 2, (width - 1) / 2])
+    return (down + right).add_(middle.view(2, 1, 1, 1))

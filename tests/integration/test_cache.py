@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from draem.datasets.image_cache import Cache
 from draem.simulation import device_images as module
-from draem.simulation.varied import make_simulator
+from draem.simulation.factory import make_simulator
 from draem.training.images import read_run_images
 from draem.training.recipe import make_recipe
 

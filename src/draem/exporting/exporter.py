@@ -29,14 +29,14 @@ from draem.inspection.runtime import Runtime, RuntimeOutput
 from draem.inspection.scoring import filter_side
 from draem.inspection.torch_runtime import TorchRuntime, read_network
 from draem.model_card import ModelCard
-from draem.simulation.textures import builtin_textures
+from draem.simulation.palette import procedural_textures
 
 Format = Literal["onnx", "openvino", "mnn"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "mnn": ".mnn"}
 TOLERANCE = 1e-4
 """Largest difference between a map or score of the exported model and of the model itself."""
 LEVELS = 1
-"""Likewise of reconstructions, in levels of 255: rounding may fall to either side."""
+"""Largest difference between reconstructions, in levels of 255: rounding may differ by one."""
 _IMAGES = 6
 _CONVERTERS: dict[Format, tuple[Callable[[Path, Path], None], ...]] = {
     "onnx": (lambda _onnx, _made: None,),
@@ -168,8 +168,8 @@ def _target(source: Path, to: Format, out: str | Path | None) -> Path:
 
 
 def comparison_images(size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Textures, one flat picture and one of noise, (6, height, width, 3) uint8 RGB."""
-    textures = builtin_textures(size)
+    """Procedural textures, a flat image and one of noise, (6, height, width, 3) uint8 RGB."""
+    textures = procedural_textures(size)
     noise = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
     flat = np.full((1, *size, 3), 128, np.uint8)
     return np.concatenate((noise, flat, textures[:: len(textures) // _IMAGES]))[:_IMAGES]

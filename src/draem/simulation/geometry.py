@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from draem.simulation.batch_indexing import in_parts
-from draem.simulation.perlin import turned_axes
+from draem.simulation.perlin import rotated_axes
 
 Fill = Literal["black", "mirror"]
 
@@ -34,7 +34,7 @@ def rotate(images: Tensor, degrees: Tensor, fill: Fill) -> Tensor:
 def rotated_parts(images: Tensor, degrees: Tensor, fill: Fill) -> Iterator[tuple[slice, Tensor]]:
     """What `rotate` returns, some pictures at a time: which, and these as float32, not rounded."""
     height, width = images.shape[-2:]
-    down, right = turned_axes(height, width, degrees)
+    down, right = rotated_axes(height, width, degrees)
     # As complex numbers, because columns and rows must stand side by side in memory.
     down, right = torch.complex(down[1], down[0]), torch.complex(right[1], right[0])
     sides = torch.tensor([width - 1.0, height - 1.0], device=degrees.device)

@@ -16,29 +16,10 @@ from torch import Tensor
 from draem.simulation.batch_indexing import in_parts
 
 
-def pixel_grid(
-    height: int, width: int, degrees: Tensor, *, dtype: torch.dtype = torch.float32
-) -> Tensor:
-    """Where each pixel of a rotated picture looks in the picture that was not rotated.
-
-    Args:
-        height: Rows.
-        width: Columns.
-        degrees: (batch,) rotation about the picture's centre, anticlockwise.
-        dtype: Of the result.
-
-    Returns:
-        (2, batch, height, width): rows and columns in pixels, pixel centres at whole numbers.
-    """
-    down, right = turned_axes(height, width, degrees, dtype=dtype)
-    middle = down.new_tensor([(height - 1) / 2, (width - 1) / 2])
-    return (down + right).add_(middle.view(2, 1, 1, 1))
-
-
-def turned_axes(
+def rotated_axes(
     height: int, width: int, degrees: Tensor, *, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
-    """How far from the centre a rotated picture's rows and columns look: `pixel_grid` is their sum.
+    """How far from the centre the rows and columns of a rotated image look; a pixel adds both.
 
     Args:
         height: Rows.
@@ -64,7 +45,7 @@ def perlin_noise(rows: Tensor, columns: Tensor, angles: Tensor) -> Tensor:
 
     Args:
         rows: (batch, height, width) lattice coordinates; one unit is one lattice cell.
-        columns: Likewise.
+        columns: (batch, height, width) lattice coordinates.
         angles: (batch, R, C) direction of the gradient at each lattice node, in radians. Nodes
             beyond the table repeat it.
 
@@ -101,7 +82,7 @@ def perlin_field(
         (batch, height, width) in about [-1, 1].
     """
     device = angles.device
-    down, right = turned_axes(*size, degrees.to(device))
+    down, right = rotated_axes(*size, degrees.to(device))
     middle = down.new_tensor([(side - 1) / 2 for side in size]).view(2, 1, 1, 1)
     scale = (cells / torch.tensor(size)).T[:, :, None, None].to(device)
     rows, columns = _reach(size, cells)

@@ -13,9 +13,9 @@ from draem.datasets.mvtec import read_normal_images
 from draem.errors import RecipeError
 from draem.imaging.roi import RoiLike, fit_roi
 from draem.networks.model import check_image_size
+from draem.simulation.factory import make_simulator, texture_size
 from draem.simulation.simulator import SimulatedBatch
 from draem.simulation.textures import builtin_textures, load_textures
-from draem.simulation.varied import make_simulator, texture_size
 
 
 def simulate(

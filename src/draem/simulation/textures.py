@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -46,12 +47,31 @@ PHOTOGRAPHS: tuple[tuple[str, tuple[float, float, float, float]], ...] = (
     ("text.png", (0.0, 0.0, 1.0, 0.5)),
 )
 
+_SHA256 = {
+    "astronaut.png": "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
+    "brick.png": "7966caf324f6ba843118d98f7a07746d22f6a343430add0233eca5f6eaaa8fcf",
+    "camera.png": "b0793d2adda0fa6ae899c03989482bff9a42d3d5690fc7e3648f2795d730c23a",
+    "chelsea.png": "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
+    "coffee.png": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
+    "coins.png": "f8d773fc9cfa6f4d8e5942dc34d0a0788fcaed2a4fefbbed0aef5398d7ef4cba",
+    "grass.png": "b6b6022426b38936c43a4ac09635cd78af074e90f42ffa8227ac8b7452d39f89",
+    "gravel.png": "c48615b451bf1e606fbd72c0aa9f8cc0f068ab7111ef7d93bb9b0f2586440c12",
+    "hubble_deep_field.jpg": "3a19c5dd8a927a9334bb1229a6d63711b1c0c767fb27e2286e7c84a3e2c2f5f4",
+    "ihc.png": "f8dd1aa387ddd1f49d8ad13b50921b237df8e9b262606d258770687b0ef93cef",
+    "moon.png": "78739619d11f7eb9c165bb5d2efd4772cee557812ec847532dbb1d92ef71f577",
+    "motorcycle_left.png": "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179",
+    "page.png": "341a6f0a61557662b02734a9b6e56ec33a915b2c41886b97509dedf2a43b47a3",
+    "retina.jpg": "38a07f36f27f095e818aea7b96d34202c05176d30253c66733f2e00379e9e0e6",
+    "rocket.jpg": "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
+    "text.png": "bd84aa3a6e3c9887850d45d606c96b2e59433fbef50338570b63c319e668e6d1",
+}
+"""The files of scikit-image 0.25 and 0.26; other ones would give other weights for a seed."""
+
 
 def builtin_textures(size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """The textures that draem always has: photographs bundled in scikit-image, and formulas.
 
-    Nothing is downloaded. A photograph that the installed scikit-image lacks is left out; the
-    formulas alone are more than 40. The same size gives the same textures every time.
+    Nothing is downloaded. The same size gives the same textures every time.
 
     Args:
         size: Height and width in pixels.
@@ -61,13 +81,10 @@ def builtin_textures(size: tuple[int, int]) -> npt.NDArray[np.uint8]:
 
     Raises:
         MissingDependencyError: scikit-image is not installed.
+        TextureError: Its photographs are missing or other ones.
     """
     photographs = _photographs()
-    crops = [
-        resize_image(_crop(photographs[name], box), size, "area")
-        for name, box in PHOTOGRAPHS
-        if name in photographs
-    ]
+    crops = [resize_image(_crop(photographs[name], box), size, "area") for name, box in PHOTOGRAPHS]
     return np.concatenate(
         [np.asarray(crops, np.uint8).reshape(-1, *size, 3), procedural_textures(size)]
     )
@@ -81,6 +98,7 @@ def builtin_photographs() -> list[npt.NDArray[np.uint8]]:
 
     Raises:
         MissingDependencyError: scikit-image is not installed.
+        TextureError: Its photographs are missing or other ones.
     """
     return list(_photographs().values())
 
@@ -130,8 +148,19 @@ def load_textures(
 
 def _photographs() -> dict[str, npt.NDArray[np.uint8]]:
     folder = _photograph_folder()
-    names = dict.fromkeys(name for name, _ in PHOTOGRAPHS if (folder / name).is_file())
-    return {name: decode_image(folder / name) for name in names}
+    for name, expected in _SHA256.items():
+        path = folder / name
+        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no such file"
+        if found != expected:
+            raise TextureError(
+                "this photograph, which built-in textures are cut from, is missing or another one",
+                path=path,
+                expected=f"SHA-256 {expected}",
+                found=found,
+                hint="Install scikit-image again with: pip install --force-reinstall --no-deps "
+                "scikit-image; or give a folder of textures with --textures",
+            )
+    return {name: decode_image(folder / name) for name in _SHA256}
 
 
 def _photograph_folder() -> Path:

@@ -5,7 +5,6 @@ Windows make every step cheaper than whole images and put most anomalies where t
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from draem.simulation.filters import box_blur, dilate
 from draem.simulation.foreground import COARSE, find_foreground, place_weights, within_roi
 from draem.simulation.grayscale import are_grayscale
 from draem.simulation.shapes import Shapes, draw_shapes, shape_weights
-from draem.simulation.simulator import SimulatedBatch, Simulator, seeded_generator
+from draem.simulation.simulator import SimulatedBatch, SimulatorInputs, seeded_generator
 from draem.simulation.windows import Windows, crop_windows, locate
 
 _VISIBLE = 0.02
@@ -46,14 +45,14 @@ class _Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Draws:
+class _Parameters:
     """All randomness of one batch, drawn on the CPU."""
 
     windows: Windows
     layers: tuple[_Layer, ...]
 
 
-class VariedSimulator(Simulator):
+class VariedSimulator(SimulatorInputs):
     """Makes training batches of windows with anomalies of many kinds.
 
     As with `Simulator`, a batch depends on the seed and the step alone.
@@ -70,36 +69,41 @@ class VariedSimulator(Simulator):
         InputError: There are no images or textures, or they are no such tensors.
     """
 
-    same_size = False
-
-    def _prepare(self) -> None:
-        normal_images, profile = self.normal_images, self.profile
-        height, width = normal_images.shape[2:]
+    def __init__(
+        self,
+        normal_images: ImageSource,
+        textures: ImageSource,
+        profile: ResolvedSimulationConfig,
+        seed: int = 0,
+        region_of_interest: Tensor | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(normal_images, textures, profile, seed, region_of_interest, device)
+        images = self.normal_images
+        height, width = images.shape[2:]
         crop = profile.crop or max(height, width)
         self.size = min(crop, height), min(crop, width)
-        count = len(normal_images)
-        part = find_foreground(normal_images) if profile.on_part else None
-        self.foreground = within_roi(part, self.region_of_interest, normal_images)
+        count = len(images)
+        part = find_foreground(images) if profile.on_part else None
+        self.foreground = within_roi(part, self.region_of_interest, images)
         self._grey_images = (
-            are_grayscale(normal_images)
-            if profile.grey_sources
-            else torch.zeros(count, dtype=torch.bool)
+            are_grayscale(images) if profile.grey_sources else torch.zeros(count, dtype=torch.bool)
         )
-        self._places = place_weights(self.foreground, normal_images).flatten(1)
+        self._places = place_weights(self.foreground, images).flatten(1)
 
     def batch(self, step: int, size: int, *, rank: int = 0, world: int = 1) -> SimulatedBatch:
         """One batch of windows; see `Simulator.batch`."""
-        draws = take(self._draw(step, size), slice(rank, None, world))
+        draws = take(self._sample(step, size), slice(rank, None, world))
         opacity = draws.layers[0].opacity.to(self.normal_images.device)
         normal = opacity.new_empty(len(opacity), 3, *self.size)
         batch = SimulatedBatch(
             normal, torch.empty_like(normal), torch.zeros_like(normal[:, :1]), opacity
         )
-        with torch.inference_mode():  # as in `Simulator`
+        with torch.inference_mode():  # as in `PaperSimulator`
             self._fill(batch, draws)
         return batch
 
-    def _fill(self, batch: SimulatedBatch, draws: _Draws) -> None:  # type: ignore[override]
+    def _fill(self, batch: SimulatedBatch, draws: _Parameters) -> None:
         normal, simulated, mask, _ = batch
         normal.copy_(crop_windows(self.normal_images, draws.windows, self.size))
         simulated.copy_(normal)
@@ -164,7 +168,11 @@ class VariedSimulator(Simulator):
             return None
         return dilate(crop_windows(self.foreground, windows, self.size).gt_(0.5), 5)
 
-    def _inside(self, draws: _Draws) -> Tensor | None:  # type: ignore[override]
+    def inside(self, step: int, size: int) -> Tensor | None:
+        """Where the region of interest is in the windows of a batch; see `Simulator.inside`."""
+        return self._inside(self._sample(step, size))
+
+    def _inside(self, draws: _Parameters) -> Tensor | None:
         if self.region_of_interest is None:
             return None
         region = (self.region_of_interest[None, None] * 255).to(torch.uint8)
@@ -173,7 +181,7 @@ class VariedSimulator(Simulator):
         windows = dataclasses.replace(draws.windows, pictures=first)
         return crop_windows(resident(region), windows, self.size) > 0.5
 
-    def _draw(self, step: int, size: int) -> _Draws:  # type: ignore[override]
+    def _sample(self, step: int, size: int) -> _Parameters:
         profile = self.profile
         generator = seeded_generator(self.seed, step)
 
@@ -225,7 +233,7 @@ class VariedSimulator(Simulator):
                 )
             )
             row, column = uniform(0, self.size[0]), uniform(0, self.size[1])
-        return _Draws(windows, tuple(layers))
+        return _Parameters(windows, tuple(layers))
 
 
 def centre(wanted: Tensor, reach: Tensor, side: int) -> Tensor:
@@ -270,29 +278,3 @@ def visible(normal: Tensor, simulated: Tensor) -> Tensor:
     """
     change = (simulated - normal).abs_().mean(1, keepdim=True)
     return dilate(box_blur(change, 3).gt_(_VISIBLE), 5)
-
-
-def make_simulator(
-    normal_images: ImageSource,
-    textures: ImageSource,
-    profile: ResolvedSimulationConfig,
-    seed: int = 0,
-    region_of_interest: Tensor | None = None,
-    device: torch.device | str = "cpu",
-) -> Simulator:
-    """The simulator of a profile; arguments as of `Simulator`."""
-    kind = VariedSimulator if profile.profile == "varied" else Simulator
-    return kind(normal_images, textures, profile, seed, region_of_interest, device)
-
-
-def texture_size(profile: str, image_size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width that a profile needs textures in: square where windows are cut from them."""
-    return (min(image_size), min(image_size)) if profile == "varied" else image_size
-
-
-def without_clean_samples(simulator: Simulator, seed: int) -> Simulator:
-    """The same simulator with another seed, and an anomaly in every sample."""
-    other = copy.copy(simulator)
-    other.profile = simulator.profile.replace(clean_share=0.0)
-    other.seed = seed
-    return other

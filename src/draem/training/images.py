@@ -22,8 +22,8 @@ from draem.errors import ImageError
 from draem.imaging.decode import read_size
 from draem.imaging.roi import check_roi_file, draw_polygons, fit_roi, nonempty_roi
 from draem.imaging.tiles import TileGrid, join_tiles
+from draem.simulation.factory import texture_size
 from draem.simulation.textures import builtin_textures, load_textures
-from draem.simulation.varied import texture_size
 
 
 @dataclass(frozen=True, slots=True)

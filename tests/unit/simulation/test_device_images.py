@@ -16,10 +16,10 @@ from draem.datasets.image_source import ImageSource
 from draem.errors import OutputError
 from draem.simulation import device_images as module
 from draem.simulation.device_images import DeviceImages, place_images, resident
+from draem.simulation.factory import make_simulator, without_clean_samples
 from draem.simulation.foreground import find_foreground, place_weights
 from draem.simulation.grayscale import are_grayscale, is_grayscale
 from draem.simulation.simulator import SimulatedBatch
-from draem.simulation.varied import make_simulator, without_clean_samples
 from tests.support import source
 
 CPU = torch.device("cpu")

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from draem.simulation.perlin import perlin_field, perlin_noise, pixel_grid
+from draem.simulation.perlin import perlin_field, perlin_noise
 from tests.reference.perlin import slow_perlin, slow_perlin_at, source_point
+from tests.support import pixel_grid
 
 
 def random_angles(batch: int, nodes: int, seed: int = 0) -> Tensor:

@@ -8,9 +8,9 @@ from torch import Tensor
 from draem.config import PAPER, UPSTREAM, VARIED, ResolvedSimulationConfig
 from draem.errors import InputError
 from draem.simulation.device_images import resident
+from draem.simulation.factory import make_simulator, without_clean_samples
 from draem.simulation.foreground import checked_roi, within_roi
 from draem.simulation.simulator import Simulator
-from draem.simulation.varied import make_simulator, without_clean_samples
 from tests.support import source
 
 SIZE = (64, 96)
@@ -118,7 +118,7 @@ def test_most_windows_lie_on_the_region(on_part: bool) -> None:
     assert len(seen) == 2
     assert min(seen) > 0.85
     # Without the weights fewer than a quarter would reach the corner.
-    plain = simulator(profile, None)._draw(0, 200).windows  # type: ignore[attr-defined]
+    plain = simulator(profile, None)._sample(0, 200).windows  # type: ignore[attr-defined]
     assert ((plain.rows < 32) & (plain.columns > 64)).float().mean() < 0.3
 
 

@@ -10,7 +10,8 @@ from draem.config import PAPER, PROFILES, UPSTREAM, VARIED, ResolvedSimulationCo
 from draem.errors import InputError
 from draem.simulation.device_images import resident
 from draem.simulation.grayscale import are_grayscale, is_grayscale
-from draem.simulation.perlin import perlin_field, pixel_grid
+from draem.simulation.paper import PaperSimulator
+from draem.simulation.perlin import perlin_field
 from draem.simulation.rectangles import rectangles
 from draem.simulation.simulator import (
     SimulatedBatch,
@@ -18,7 +19,7 @@ from draem.simulation.simulator import (
     seeded_generator,
     uniform_angles,
 )
-from tests.support import source
+from tests.support import pixel_grid, source
 
 STILL = UPSTREAM.replace(rotation_share=0)
 
@@ -36,7 +37,9 @@ def plain(levels: list[int], size: tuple[int, int] = (16, 16)) -> Tensor:
 def simulator(
     profile: ResolvedSimulationConfig = UPSTREAM, size: tuple[int, int] = (32, 48), seed: int = 0
 ) -> Simulator:
-    return Simulator(source(pictures(5, size)), source(pictures(3, size, seed=1)), profile, seed)
+    return PaperSimulator(
+        source(pictures(5, size)), source(pictures(3, size, seed=1)), profile, seed
+    )
 
 
 def same(first: SimulatedBatch, second: SimulatedBatch) -> bool:
@@ -64,7 +67,7 @@ def test_images_are_blended_inside_the_mask_alone(profile: ResolvedSimulationCon
     white = torch.full((1, 3, 32, 48), 255, dtype=torch.uint8)
     unaltered = profile.replace(operation_count=0, clean_share=0)
 
-    batch = Simulator(source(pictures(5)), source(white), unaltered).batch(0, 16)
+    batch = PaperSimulator(source(pictures(5)), source(white), unaltered).batch(0, 16)
 
     marked = batch.anomaly_mask.expand(-1, 3, -1, -1) == 1
     opacity = batch.opacity[:, None, None, None]
@@ -94,7 +97,7 @@ def test_masks_are_the_thresholded_noise(
 ) -> None:
     made = simulator(profile.replace(clean_share=0.3))
 
-    batch, draws = made.batch(2, 24), made._draw(2, 24)
+    batch, draws = made.batch(2, 24), made._sample(2, 24)
 
     noise, other = (
         perlin_field((32, 48), draws.cells, draws.noise_degrees, draws.angles, zero_outside=zeroed)
@@ -144,7 +147,7 @@ def test_processes_share_the_rows_of_one_batch(
 
 def test_every_image_comes_once_before_any_comes_twice() -> None:
     levels = list(range(10, 80, 10))
-    made = Simulator(source(plain(levels)), source(plain([0])), STILL, seed=3)
+    made = PaperSimulator(source(plain(levels)), source(plain([0])), STILL, seed=3)
 
     seen = [
         round(255 * float(image[0, 0, 0]))
@@ -160,7 +163,7 @@ def test_every_image_comes_once_before_any_comes_twice() -> None:
 def test_a_batch_may_be_larger_than_the_set() -> None:
     levels = [10, 20, 30]
 
-    batch = Simulator(source(plain(levels)), source(plain([0])), STILL).batch(0, 9)
+    batch = PaperSimulator(source(plain(levels)), source(plain([0])), STILL).batch(0, 9)
 
     seen = (255 * batch.normal_images[:, 0, 0, 0]).round().int().tolist()
     assert sorted(seen) == sorted(3 * levels)
@@ -170,7 +173,7 @@ def test_every_texture_is_used() -> None:
     sources = plain([51, 102, 153])
     always = STILL.replace(opacity=(1, 1), clean_share=0, operation_count=0)
 
-    batch = Simulator(source(plain([0])), source(sources), always).batch(0, 200)
+    batch = PaperSimulator(source(plain([0])), source(sources), always).batch(0, 200)
 
     used = (255 * batch.simulated_images.amax((1, 2, 3))).round().int()
     shares = torch.bincount(used, minlength=256)[[0, 51, 102, 153]] / 200
@@ -218,7 +221,7 @@ def test_masks_mark_a_small_part_and_never_everything(
 
 def test_normal_images_are_rotated_as_often_as_asked() -> None:
     def turned(profile: ResolvedSimulationConfig) -> Tensor:
-        made = Simulator(
+        made = PaperSimulator(
             source(pictures(1, (8, 8))),
             source(plain([0], (8, 8))),
             profile.replace(operation_count=0),
@@ -233,21 +236,21 @@ def test_normal_images_are_rotated_as_often_as_asked() -> None:
 
 def test_rotation_keeps_within_its_angle_and_fill() -> None:
     white = plain([255], (33, 33))
-    draws = Simulator(source(white), source(white), PAPER)._draw(0, 1000).rotation
+    draws = PaperSimulator(source(white), source(white), PAPER)._sample(0, 1000).rotation
 
     assert float(draws.min()) < -44
     assert float(draws.max()) > 44
     assert float(draws.abs().max()) <= 45
-    mirrored = Simulator(source(white), source(white), PAPER).batch(0, 20).normal_images
-    blackened = Simulator(source(white), source(white), PAPER.replace(rotation_fill="black")).batch(
-        0, 20
-    )
+    mirrored = PaperSimulator(source(white), source(white), PAPER).batch(0, 20).normal_images
+    blackened = PaperSimulator(
+        source(white), source(white), PAPER.replace(rotation_fill="black")
+    ).batch(0, 20)
     assert float(mirrored.min()) == 1
     assert float(blackened.normal_images.min()) == 0
 
 
 def test_lattice_cells_are_powers_of_two_up_to_the_finest() -> None:
-    cells = simulator()._draw(0, 600).cells
+    cells = simulator()._sample(0, 600).cells
 
     assert cells.shape == (600, 2)
     assert sorted(cells.unique().tolist()) == [1, 2, 4, 8, 16, 32]
@@ -292,7 +295,7 @@ def test_a_simulator_that_is_there_already_is_not_made_again() -> None:
 )
 def test_unusable_pictures_are_refused(images: Tensor, textures: Tensor, words: list[str]) -> None:
     with pytest.raises(InputError) as caught:
-        Simulator(source(images), source(textures), PAPER)
+        PaperSimulator(source(images), source(textures), PAPER)
 
     assert all(word in str(caught.value) for word in words)
 
@@ -349,14 +352,14 @@ def test_grey_products_get_grey_anomalies(colored: bool) -> None:
         images[:, 0] //= 2
     textures = torch.randint(0, 256, (5, 3, 32, 32), generator=generator, dtype=torch.uint8)
     profile = UPSTREAM.replace(clean_share=0.0, grey_sources=True)
-    batch = Simulator(source(images), source(textures), profile, seed=1).batch(0, 16)
+    batch = PaperSimulator(source(images), source(textures), profile, seed=1).batch(0, 16)
     inside = (batch.simulated_images - batch.normal_images).abs() > 0
     assert inside.any()
     spread = batch.simulated_images.amax(1) - batch.simulated_images.amin(1)
     assert (spread.max() > 1e-6) == colored
 
     as_published = profile.replace(grey_sources=False)
-    batch = Simulator(source(images), source(textures), as_published, seed=1).batch(0, 16)
+    batch = PaperSimulator(source(images), source(textures), as_published, seed=1).batch(0, 16)
     assert (batch.simulated_images.amax(1) - batch.simulated_images.amin(1)).max() > 0.1
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import socket
 from pathlib import Path
 
@@ -147,11 +148,23 @@ def test_without_scikit_image_the_error_says_what_to_install(
         builtin_photographs()
 
 
-def test_missing_photographs_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(textures, "_photograph_folder", lambda: tmp_path)
+@pytest.mark.parametrize("content", [None, b"", b"another picture"])
+def test_photographs_that_are_missing_or_other_ones_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
+) -> None:
+    shutil.copytree(textures._photograph_folder(), tmp_path / "data")
+    coins = tmp_path / "data" / "coins.png"
+    coins.unlink()
+    if content is not None:
+        coins.write_bytes(content)
+    monkeypatch.setattr(textures, "_photograph_folder", lambda: tmp_path / "data")
 
-    np.testing.assert_array_equal(builtin_textures((32, 48)), procedural_textures((32, 48)))
-    assert builtin_photographs() == []
+    for read in (lambda: builtin_textures((32, 32)), builtin_photographs):
+        with pytest.raises(TextureError, match=r"missing or another one.*--textures") as raised:
+            read()
+        assert raised.value.path == coins
+        assert raised.value.expected is not None
+        assert raised.value.expected.startswith("SHA-256 f8d773fc9cfa")
 
 
 def test_photographs_come_whole_and_once_in_order() -> None:

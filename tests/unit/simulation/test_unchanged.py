@@ -8,8 +8,8 @@ from torch import Tensor
 
 from draem.config import PROFILES, ProfileName
 from draem.simulation.device_images import resident
+from draem.simulation.factory import make_simulator
 from draem.simulation.simulator import SimulatedBatch, Simulator
-from draem.simulation.varied import make_simulator
 from tests.counting import Counting
 from tests.support import source
 

@@ -11,18 +11,12 @@ from torch.nn import functional
 
 from draem.config import PAPER, UPSTREAM, VARIED, ResolvedSimulationConfig
 from draem.errors import InputError
+from draem.simulation.factory import make_simulator, texture_size, without_clean_samples
 from draem.simulation.fills import FILLS
+from draem.simulation.paper import PaperSimulator
 from draem.simulation.shapes import shape_weights
-from draem.simulation.simulator import SimulatedBatch, Simulator
-from draem.simulation.varied import (
-    VariedSimulator,
-    centre,
-    make_simulator,
-    stands_out,
-    texture_size,
-    visible,
-    without_clean_samples,
-)
+from draem.simulation.simulator import SimulatedBatch
+from draem.simulation.varied import VariedSimulator, centre, stands_out, visible
 from tests.support import source
 
 PART = (slice(20, 44), slice(40, 64))
@@ -158,7 +152,7 @@ def test_masks_are_what_is_seen_of_the_shapes(shape: int) -> None:
     still = {"fills": (1.0, 0.0, 0.0, 1.0, 1.0)}
     made = simulator(clean_share=0, layers=1, shapes=shapes, opacity=(1, 1), **still)
 
-    batch, draws = made.batch(2, 32), made._draw(2, 32)
+    batch, draws = made.batch(2, 32), made._sample(2, 32)
 
     weights = shape_weights(draws.layers[0].shapes, made.size)
     expected = (weights >= 0.4) & (seen_changes(batch) == 1)
@@ -168,7 +162,7 @@ def test_masks_are_what_is_seen_of_the_shapes(shape: int) -> None:
 
 @pytest.mark.parametrize("crop", [16, 17])
 def test_windows_lie_on_whole_pixels(crop: int) -> None:
-    windows = simulator(crop=crop)._draw(0, 100).windows
+    windows = simulator(crop=crop)._sample(0, 100).windows
 
     for centres in (windows.rows, windows.columns):
         first = centres - (crop - 1) / 2
@@ -499,7 +493,7 @@ def test_the_foreground_is_sought_where_asked(images: Tensor) -> None:
 
 @pytest.mark.parametrize("size", [(32, 48), (33, 41), (23, 57)])
 def test_first_anomalies_lie_inside_whole_images(size: tuple[int, int]) -> None:
-    shapes = simulator(pictures(2, size), crop=None)._draw(0, 800).layers[0].shapes
+    shapes = simulator(pictures(2, size), crop=None)._sample(0, 800).layers[0].shapes
 
     for places, side in zip((shapes.rows, shapes.columns), size, strict=True):
         assert 0 <= float(places.min()) < 1
@@ -569,10 +563,11 @@ def test_faint_noise_is_not_visible() -> None:
 
 
 @pytest.mark.parametrize(
-    ("profile", "kind"), [(PAPER, Simulator), (UPSTREAM, Simulator), (VARIED, VariedSimulator)]
+    ("profile", "kind"),
+    [(PAPER, PaperSimulator), (UPSTREAM, PaperSimulator), (VARIED, VariedSimulator)],
 )
 def test_profiles_get_their_simulator(
-    profile: ResolvedSimulationConfig, kind: type[Simulator]
+    profile: ResolvedSimulationConfig, kind: type[object]
 ) -> None:
     derived = profile.replace(clean_share=0.1)
 
@@ -633,7 +628,7 @@ def test_turned_and_enlarged_windows_keep_sight_of_their_anomaly() -> None:
     made = simulator(pictures(5, (64, 96)), clean_share=0.0, layers=1, **settings)
 
     for step in range(8):
-        shapes = made._draw(step, 16).layers[0].shapes
+        shapes = made._sample(step, 16).layers[0].shapes
         assert bool(((shapes.rows >= 0) & (shapes.rows <= 31)).all())
         assert bool(((shapes.columns >= 0) & (shapes.columns <= 31)).all())
 
