@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= draem-demo
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo test slow check bench warm-start hooks clean
+.PHONY: demo test slow check docs bench warm-start hooks clean
 
 $(VENV)/.train: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -12,7 +13,7 @@ $(VENV)/.train: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.train
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev,docs]'
 	touch $@
 
 demo: $(VENV)/.train
@@ -29,6 +30,11 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --strict --quiet
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/options.py
+	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/startup.py
@@ -37,6 +43,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/batching.py
 	$(BIN)/python benchmarks/folder.py
 	$(BIN)/python benchmarks/tiling.py
 	$(BIN)/python benchmarks/time_to_quality.py
@@ -49,4 +56,4 @@ hooks: $(VENV)/.dev
 	$(BIN)/pre-commit install
 
 clean:
-	rm -rf $(VENV) $(DEMO_OUT) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage*
+	rm -rf $(VENV) $(DEMO_OUT) site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage*

@@ -30,7 +30,7 @@ from draem.model_card import Calibration, ModelCard
 from draem.model_file import write_model
 from draem.networks.model import build_draem
 from floor import MATMUL_GFLOP, count_operations, floors, matmul
-from machine import RESULTS, machine, write_result
+from machine import PLOTS, RESULTS, machine, write_result
 from peer_option import add_peers
 from turns import Turn, in_turn, timed
 
@@ -223,7 +223,7 @@ def _plot(rows: list[Row]) -> Path:
         each.bar_label(bars, [f"{row['median_ms']:.0f}" for row in chosen], padding=2)
         each.set(title=f"{model}, {SIDE}x{SIDE}", xlabel="ms an image")
         each.margins(x=0.15)
-    path = RESULTS / "inference.png"
+    path = PLOTS / "inference.png"
     figure.savefig(path, dpi=130)
     return path
 

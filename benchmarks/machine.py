@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
+PLOTS = Path(__file__).parents[1] / "docs" / "performance"
 _LIBRARIES = (
     *("draem", "torch", "lightning", "numpy", "opencv-python-headless"),
     *("onnxruntime", "openvino", "MNN"),

@@ -26,7 +26,7 @@ from typing import Any
 import draem
 from draem.demo.product_dataset import render_product
 from draem.evaluation.evaluator import evaluate
-from machine import RESULTS, machine, write_result
+from machine import PLOTS, RESULTS, machine, write_result
 
 COLUMNS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro_0.30")
 KEY = ("category", "preset", "changes", "init", "minutes", "epochs", "asked_steps", "seed")
@@ -191,7 +191,7 @@ def _plot(name: str, runs: list[Run]) -> Path:
     axes.set(xlabel=f"{unit} of training", ylabel="image AUROC, %", xlim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    path = RESULTS / f"{name}.png"
+    path = PLOTS / f"{name}.png"
     figure.savefig(path, dpi=130)
     return path
 

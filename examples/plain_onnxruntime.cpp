@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -65,8 +66,11 @@ void refuse_tiles_and_regions(Ort::Session& session) {
   Ort::AllocatorWithDefaultOptions allocator;
   const auto text = session.GetModelMetadata().LookupCustomMetadataMapAllocated("draem", allocator);
   const std::string card = text ? text.get() : "";
-  for (const char* found : {"\"tiling\":{", "\"region_of_interest\":\""}) {
-    if (card.find(found) != std::string::npos) {
+  const auto tile = card.find("\"tile\":");  // a number or null; draem 0.1.0 wrote "tiling"
+  const bool tiled = tile != std::string::npos && std::isdigit(card[tile + 7]);
+  for (const bool found : {tiled, card.find("\"tiling\":{") != std::string::npos,
+                           card.find("\"region_of_interest\":\"") != std::string::npos}) {
+    if (found) {
       throw std::runtime_error("the model has tiles or a region of interest; use draem");
     }
   }

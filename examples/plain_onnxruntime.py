@@ -13,14 +13,16 @@ import onnxruntime
 model, picture = sys.argv[1:3]
 session = onnxruntime.InferenceSession(model)
 card = json.loads(session.get_modelmeta().custom_metadata_map["draem"])
-height, width = card["image_size"]
+network = card.get("network", card)  # draem 0.1.0 wrote these options at the top level
+height, width = network["image_size"]
 
-for outside in ("tiling", "region_of_interest"):
-    if card.get(outside):
+tiles = network.get("tile") or network.get("tiling")
+for outside, value in (("tile", tiles), ("region_of_interest", card.get("region_of_interest"))):
+    if value:
         sys.exit(f"{model}: this model has a {outside}, which is not in its graph; use draem")
 
 image = cv2.cvtColor(cv2.imread(picture), cv2.COLOR_BGR2RGB)
-if card["interpolation"] == "area":  # for the sides that shrink; those that grow come after
+if network["interpolation"] == "area":  # for the sides that shrink; those that grow come after
     smaller = min(image.shape[1], width), min(image.shape[0], height)
     image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
 image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -112,7 +112,7 @@ def write_card(path: str | Path, card: ModelCard) -> None:
     The file is written anew and renamed, so that a crash leaves the old one or the new one.
 
     Args:
-        path: A model file; where it is a link, what it leads to.
+        path: A model file; if it is a link, what it leads to.
         card: The file's own card with changes; its fingerprint must be that of the weights.
 
     Raises:

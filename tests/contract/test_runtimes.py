@@ -16,11 +16,11 @@ from draem.inspection.mnn_runtime import load_mnn_runtime
 from draem.inspection.onnx_runtime import load_onnx_runtime
 from draem.inspection.openvino_runtime import load_openvino_runtime
 from draem.inspection.runtime import Runtime
-from draem.inspection.scoring import anomaly_score
 from draem.inspection.torch_runtime import load_torch_runtime
 from draem.model_file import read_model
 from draem.networks.model import Draem
 from draem.simulation.textures import builtin_textures
+from tests.support import score_of
 
 LOADERS = {
     "onnx": load_onnx_runtime,
@@ -47,7 +47,7 @@ def model(
 ) -> Path:
     shape, scales = request.param
     path = tmp_path_factory.mktemp(shape) / "model.safetensors"
-    write_tiny_model(path, shape=shape, scales=scales)
+    write_tiny_model(path, architecture=shape, scales=scales)
     return path
 
 
@@ -115,7 +115,7 @@ def test_the_output_is_the_networks(
 
 def test_the_score_is_that_of_the_map(runtime: Runtime, images: NDArray[np.uint8]) -> None:
     output = runtime.run(images)
-    scores = [anomaly_score(plane) for plane in output.anomaly_maps]
+    scores = [score_of(plane) for plane in output.anomaly_maps]
     assert np.ptp(scores) > 1e-3, "these images could not tell one score from another"
     np.testing.assert_allclose(output.anomaly_scores, scores, rtol=0, atol=1e-6)
 

@@ -11,7 +11,6 @@ import pytest
 
 import draem
 from draem.imaging.roi import encode_roi
-from draem.model_card import Tiling
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "plain_onnxruntime.py"
 
@@ -51,7 +50,7 @@ def test_plain_onnxruntime_gives_draems_score(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tiling", Tiling(overlap=8)),
+        ("tile", 64),
         ("region_of_interest", encode_roi(np.eye(64, dtype=bool))),
     ],
 )

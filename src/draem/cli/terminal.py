@@ -60,7 +60,7 @@ def finish_evaluation(evaluation: Evaluation, out: Path, title: str | None = Non
 
 
 def percent(value: float) -> str:
-    """A share as percent with one digit, a dash where it is undefined.
+    """A share as percent with one digit, a dash if it is undefined.
 
     Example:
         >>> percent(0.9385), percent(float("nan"))

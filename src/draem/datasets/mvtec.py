@@ -38,7 +38,7 @@ class Sample:
     Attributes:
         image: Its file.
         label: 0 normal, 1 anomalous.
-        defect: The defect's name, which is its folder's; "normal" where there is none.
+        defect: The defect's name, which is its folder's; "normal" if there is none.
         mask: The file that marks its defect pixels; None for a normal image.
     """
 
@@ -53,7 +53,7 @@ def read_normal_images(root: str | Path) -> tuple[Path, ...]:
 
     Args:
         root: A category in MVTec layout (`train/good`), or a folder of normal images: those
-            directly in it or, where there are none, those in its folders; without the maps and
+            directly in it or, if there are none, those in its folders; without the maps and
             overlays of an earlier inspection.
 
     Raises:
@@ -128,7 +128,7 @@ def gather_good_images(paths: Sequence[str | Path]) -> tuple[Path, ...]:
 
     Args:
         paths: Files, kept whatever their names end in, and folders of normal images: those
-            directly in one or, where there are none, those in its folders; without the maps and
+            directly in one or, if there are none, those in its folders; without the maps and
             overlays of an earlier inspection.
 
     Raises:

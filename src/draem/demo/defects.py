@@ -249,7 +249,7 @@ def _contour(
     roughness: float,
     waves: int,
 ) -> Floats:
-    """How deep a pixel lies inside a closed random contour, in pixels, negative outside, (H, W)."""
+    """How deep a pixel is inside a closed random contour, in pixels, negative outside, (H, W)."""
     right, down = _offsets(part, *centre)
     turn = np.arctan2(down, right)
     border = radius * (1 + roughness * _waves(turn, rng, waves))

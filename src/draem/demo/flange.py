@@ -31,7 +31,7 @@ KEYWAY_WIDTH = 0.045
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the part lies in the image: centre and radius in pixels, angle in radians."""
+    """Where the part is in the image: centre and radius in pixels, angle in radians."""
 
     x: float
     y: float

@@ -35,7 +35,7 @@ def render_product(
     An image depends on `seed`, `size`, its folder and its number alone, not on how many there are.
 
     Args:
-        root: The folder to fill; it is made where it is missing.
+        root: The folder to fill; it is made if it is missing.
         seed: Another seed gives other parts and other defects.
         size: Width and height of the images in pixels, at least 64.
         normal_train: How many good parts to train on.

@@ -61,7 +61,7 @@ def roc_curve(ranking: Ranking | None) -> Curve | None:
     """True-positive rate over false-positive rate, from (0, 0) to (1, 1).
 
     Args:
-        ranking: Of images or pixels; None where it is undefined.
+        ranking: Of images or pixels; None if it is undefined.
     """
     if ranking is None:
         return None
@@ -74,7 +74,7 @@ def pr_curve(ranking: Ranking | None) -> Curve | None:
     """Precision over recall, from recall 0 to 1.
 
     Args:
-        ranking: Of images or pixels; None where it is undefined.
+        ranking: Of images or pixels; None if it is undefined.
     """
     if ranking is None:
         return None

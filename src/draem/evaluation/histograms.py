@@ -133,7 +133,7 @@ class PixelHistograms:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory the histograms take, whatever the number of images."""
+        """Bytes of memory the histograms take, for any number of images."""
         return self.normal.nbytes + self.anomalous.nbytes + self.region_share.nbytes
 
     def update(self, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> None:

@@ -98,7 +98,7 @@ def pixel_f1_max(histograms: PixelHistograms) -> F1Max:
 def aupro(histograms: PixelHistograms, fpr_limit: float = DEFAULT_FPR_LIMIT) -> float:
     """Area under the per-region overlap, up to a false-positive rate and divided by it.
 
-    Each region counts the same whatever its size. The false-positive rate is over all normal
+    Each region counts the same regardless of its size. The false-positive rate is over all normal
     pixels, those of anomalous images included.
 
     Args:

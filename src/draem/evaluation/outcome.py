@@ -122,7 +122,7 @@ def verdict(image: ScoredImage, threshold: float, review: float | None = None) -
 
 
 def share(part: int, whole: int) -> float:
-    """A part of a whole; NaN where there is no whole."""
+    """A part of a whole; NaN if there is no whole."""
     return part / whole if whole else math.nan
 
 

@@ -12,7 +12,7 @@ from draem.evaluation.histograms import PixelHistograms, level_scores
 
 
 class Ranking(NamedTuple):
-    """Distinct scores as thresholds, and what lies at or above each.
+    """Distinct scores as thresholds, and what is at or above each.
 
     Attributes:
         thresholds: (thresholds,) float64, strictly falling.

@@ -35,8 +35,8 @@ class Example:
     Attributes:
         scored: The image's path, label and score.
         image: (height, width, 3) uint8 RGB at the network's input size, or of a tiled model at the
-            image's own; shrunk, as the others are, to about a million pixels where it has more.
-        reconstruction: (height, width, 3) uint8 RGB; None where the model gives none.
+            image's own; shrunk, as the others are, to about a million pixels if it has more.
+        reconstruction: (height, width, 3) uint8 RGB; None if the model gives none.
         anomaly_map: (height, width) float32 in [0, 1].
         mask: (height, width) bool, the true defect pixels; None for a normal image.
     """
@@ -60,14 +60,14 @@ class Evaluation:
         metrics_by_defect: The same, each defect type against all normal images.
         counts: Images: `normal`, `anomalous`, and one entry a defect type.
         images: Every test image's score, in the order of the test set.
-        threshold: Scores at or above it are anomalous; None where the model has none.
+        threshold: Scores at or above it are anomalous; None if the model has none.
         curves: `image_roc`, `image_pr`, `pixel_roc`, `pixel_pr` and `pro`
             (PRO over the false-positive rate); a curve that is undefined is absent.
         misses: Anomalous images with the lowest scores, lowest first.
         false_alarms: Normal images with the highest scores, highest first.
         hits: Anomalous images with the highest scores, highest first.
         review_threshold: Scores at or above it, but below the threshold, are for a person to look
-            at; None where the model has none.
+            at; None if the model has none.
     """
 
     model: dict[str, object]

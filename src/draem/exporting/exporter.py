@@ -44,7 +44,7 @@ _CONVERTERS: dict[Format, tuple[Callable[[Path, Path], None], ...]] = {
     # The fast one first; what it loses depends on the weights.
     "mnn": (write_mnn, partial(write_mnn, code=EXACT_CODE)),
 }
-# An Inspector would find map and score anew inside a region of interest, whatever the graph says.
+# An Inspector computes map and score inside a region of interest itself, outside the graph.
 _RUNTIMES: dict[Format, Callable[[Path], tuple[ModelCard, Runtime]]] = {
     "onnx": load_onnx_runtime,
     "openvino": load_openvino_runtime,
@@ -85,8 +85,8 @@ def export(
     Args:
         model: A `.safetensors` model file, or the folder of a run.
         to: `onnx`, `openvino` or `mnn`.
-        out: The file to write, with missing folders; beside the model where left out. OpenVINO
-            writes its weights beside it, in a file that ends in `.bin`.
+        out: The file to write, with missing folders; next to the model if omitted. OpenVINO
+            writes its weights next to it, in a file that ends in `.bin`.
         reconstruction: Give `reconstruction` too, (batch, height, width, 3) uint8 RGB.
         progress: Called with what is being done.
 
@@ -176,7 +176,7 @@ def comparison_images(size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def largest_difference(first: RuntimeOutput, second: RuntimeOutput) -> float:
-    """The largest difference of any map value or score; infinite where one is not a number."""
+    """The largest difference of any map value or score; infinite if one is not a number."""
     differences = [
         np.abs(ours - theirs).max() for ours, theirs in zip(first[:2], second[:2], strict=True)
     ]

@@ -48,7 +48,7 @@ def write_onnx(graph: WholeGraph, image_size: tuple[int, int], target: Path) -> 
 
 
 def write_openvino(onnx: Path, target: Path) -> None:
-    """Convert an ONNX file to OpenVINO's `.xml`, with the weights beside it in a `.bin` file.
+    """Convert an ONNX file to OpenVINO's `.xml`, with the weights next to it in a `.bin` file.
 
     Raises:
         MissingDependencyError: `openvino` is not installed.

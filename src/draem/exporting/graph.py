@@ -40,7 +40,7 @@ class WholeGraph(nn.Module):
             images: (batch, height, width, 3) uint8 RGB at the model's input size.
 
         Returns:
-            Anomaly maps (batch, height, width) float32, scores (batch,) float32 and, where asked
+            Anomaly maps (batch, height, width) float32, scores (batch,) float32 and, if asked
             for, reconstructions (batch, height, width, 3) uint8 RGB.
         """
         pixels = images.permute(0, 3, 1, 2).to(torch.float32) / 255  # (batch, 3, height, width)

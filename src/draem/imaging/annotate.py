@@ -32,10 +32,10 @@ def annotate_regions(
 ) -> NDArray[np.uint8]:
     """Draw a white line with a dark rim round boxes, and a thin white one along contours.
 
-    Lines lie outside every contour, so that they hide no part of any region. Boxes keep a margin
+    Lines are outside every contour, so that they hide no part of any region. Boxes keep a margin
     that grows with the picture, so that a small region is found in a large picture. Their line is
     between a thousandth of the picture, round small regions, and twice that, at most 12 pixels.
-    What would lie beyond the picture's edge is left out.
+    What would be beyond the picture's edge is left out.
 
     Args:
         picture: RGB pixels, (H, W, 3), uint8; left as they are.
@@ -63,11 +63,11 @@ def annotate_regions(
 def _filled(
     shape: tuple[int, ...], box: Box, contour: Contour, room: int = 0
 ) -> tuple[tuple[slice, slice], NDArray[np.uint8]]:
-    """Where a box with room round it lies in a picture, and what of that a contour encloses."""
+    """The part of a picture around a box, and which of its pixels a contour encloses."""
     x, y, width, height = box
     left, top = max(0, x - room), max(0, y - room)
     right, bottom = min(shape[1], x + width + room), min(shape[0], y + height + room)
-    # On the grid of the pixels' corners a pixel lies inside where all four of its corners do.
+    # On the grid of the pixels' corners a pixel is inside if all four of its corners are.
     grid = np.zeros((bottom - top + 1, right - left + 1), np.uint8)
     corners = np.rint(np.subtract(contour, (left, top))).astype(np.int32)
     cv2.fillPoly(grid, [corners], (1,))
@@ -95,7 +95,7 @@ def _frame(
     line: int,
     color: tuple[int, int, int],
 ) -> None:
-    """Fill what lies at most a line's width outside the rectangle from start to end, in place."""
+    """Fill what is at most a line's width outside the rectangle from start to end, in place."""
     (left, top), (right, bottom) = start, end
     rows, columns = _span(top - line, bottom + line), _span(left - line, right + line)
     picture[_span(top - line, top), columns] = color

@@ -98,7 +98,7 @@ def outline(
     """Draw a line around every region of a mask, as thick as suits the image's size.
 
     The line runs outside the regions, so that it hides no part of a small defect; at the edge of
-    the image, where there is no outside, it runs inside.
+    the image, if there is no outside, it runs inside.
 
     Args:
         image: RGB pixels, (H, W, 3), uint8; left as they are.

@@ -101,7 +101,7 @@ def decode_alpha(path: str | Path) -> NDArray[np.uint8] | None:
         path: A PNG, JPEG, BMP, TIFF or WebP file.
 
     Returns:
-        (H, W) uint8, or None where the file says nothing of it.
+        (H, W) uint8, or None if the file says nothing of it.
 
     Raises:
         ImageError: As in `decode_image`.
@@ -150,7 +150,7 @@ def _to_8_bit(levels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where the EXIF block is missing or damaged."""
+    """The EXIF orientation, 1 to 8; 1 if the EXIF block is missing or damaged."""
     try:
         # PNG's own getexif would decode the whole picture to look for a block behind it.
         value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)

@@ -19,12 +19,12 @@ def resize_image(
     Args:
         image: Pixels, (H, W) or (H, W, C), uint8.
         size: Height and width wanted, in pixels.
-        interpolation: "bilinear" reads four neighbours whatever the factor, so fine structure
+        interpolation: "bilinear" reads four neighbours for any factor, so fine structure
             aliases when shrinking; "area" averages all pixels that fall into one when shrinking,
             and is bilinear when enlarging.
 
     Returns:
-        Pixels of the new size, uint8; the same array where the size is already right.
+        Pixels of the new size, uint8; the same array if the size is already right.
 
     Source:
         The published loader resizes with `cv2.resize` and its default, bilinear interpolation.
@@ -45,7 +45,7 @@ def resize_map(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArr
         size: Height and width wanted, in pixels.
 
     Returns:
-        Values, (height, width), float32; the same array where the size is already right.
+        Values, (height, width), float32; the same array if the size is already right.
     """
     return np.asarray(_resized(anomaly_map, size, cv2.INTER_LINEAR), dtype=np.float32)
 

@@ -75,7 +75,7 @@ def nonempty_roi(inside: NDArray[np.bool_], path: str | Path | None = None) -> N
 
 
 def draw_polygons(polygons: Iterable[Polygon], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels whose centres lie inside at least one polygon.
+    """The pixels whose centres are inside at least one polygon.
 
     Args:
         polygons: Corners (x, y) in shares of the width and the height. Where a polygon's line
@@ -146,7 +146,7 @@ def roi_at(inside: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_
 
 
 def encode_roi(inside: NDArray[np.bool_]) -> str:
-    """A region of interest as text: a PNG picture of one bit a pixel, in base64.
+    """A region of interest as text: a PNG picture of one bit per pixel, in base64.
 
     Example:
         >>> len(encode_roi(np.eye(256, dtype=bool))) < 1000

@@ -45,11 +45,11 @@ def plan_tiles(image_size: tuple[int, int], tile_size: tuple[int, int], overlap:
     """Cover an image with tiles that overlap by so many pixels.
 
     The last tile of a row or column is moved back to end with the image, so it overlaps by more.
-    Along a side where the image is smaller than a tile there is one tile, which reaches beyond it.
+    Along a side that is shorter than a tile there is one tile, which reaches beyond it.
 
     Args:
         image_size: Height and width in pixels.
-        tile_size: Likewise.
+        tile_size: Height and width of a tile in pixels.
         overlap: Of neighbours, in pixels, at most half of a tile's shorter side.
 
     Raises:
@@ -74,14 +74,14 @@ def plan_tiles(image_size: tuple[int, int], tile_size: tuple[int, int], overlap:
 
 
 def at_least_a_tile(image: NDArray[np.uint8], tile_size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The image, mirrored at its right and bottom where it is smaller than a tile.
+    """The image, mirrored at its right and bottom if it is smaller than a tile.
 
     Args:
         image: (height, width, 3) uint8.
         tile_size: Height and width in pixels.
 
     Returns:
-        The same array where it is large enough.
+        The same array if it is large enough.
     """
     lacking = [max(0, side - length) for length, side in zip(image.shape, tile_size, strict=False)]
     if not any(lacking):
@@ -148,7 +148,7 @@ def blend_shares(starts: tuple[int, ...], side: int, overlap: int) -> list[NDArr
 
 
 def mix_in(below: NDArray[Any], piece: NDArray[Any], share: NDArray[np.float32]) -> None:
-    """Mix a tile into what lies below it, in place: below + share * (piece - below).
+    """Mix a tile into what is below it, in place: below + share * (piece - below).
 
     This is the mean of all that was mixed in so far, and where all agree it is exactly what they
     say; a sum of weighted tiles would be a rounding error away.
@@ -156,7 +156,7 @@ def mix_in(below: NDArray[Any], piece: NDArray[Any], share: NDArray[np.float32])
     Args:
         below: Of any shape, float32, or uint8, which is rounded to.
         piece: Of the same shape.
-        share: Of a shape that fits it; 1 where nothing lies below yet.
+        share: Of a shape that fits it; 1 if nothing is below yet.
     """
     mixed = np.subtract(piece, below, dtype=np.float32)
     mixed *= share

@@ -51,7 +51,7 @@ def check_rates(
     review_rate: float | None = None,
     pixel_false_positive_rate: float | None = None,
 ) -> None:
-    """Refuse rates that mean nothing, whatever the images.
+    """Refuse rates that mean nothing for any number of images.
 
     Raises:
         InputError: A rate is out of range, or the review rate is not above the false-reject rate.
@@ -105,14 +105,14 @@ def calibrate(
     """Find the threshold that rejects at most a given share of good images.
 
     For a new good image, exchangeable with the calibration images, the probability of a score at
-    or above the threshold is at most the rate, whatever the scores' distribution. This is an
+    or above the threshold is at most the rate, for any distribution of the scores. This is an
     average over calibration sets: what one threshold rejects varies, the more the fewer images.
 
     Args:
         scores: Scores of good images that the model was not trained on.
-        false_reject_rate: In (0, 1). Where it is smaller than `smallest_rate`, that is taken.
-        review_rate: Likewise, of a second and lower threshold; none where left out.
-        pixel_levels: Each image's `pixel_level`, for a pixel threshold; none where left out.
+        false_reject_rate: In (0, 1). If it is smaller than `smallest_rate`, that is taken.
+        review_rate: The rate of a second, lower threshold; none if omitted.
+        pixel_levels: Each image's `pixel_level`, for a pixel threshold; none if omitted.
         pixel_false_positive_rate: What the levels were taken at.
 
     Raises:
@@ -232,7 +232,7 @@ def guarantees(calibration: Calibration) -> dict[str, str]:
 def remarks(calibration: Calibration) -> list[str]:
     """What else to know of a guarantee: how far one threshold may stray, and the smallest rate.
 
-    Also whether a threshold lies beyond every score that there can be.
+    Also whether a threshold is beyond every score that there can be.
 
     Example:
         >>> remarks(Calibration(threshold=0.5, false_reject_rate=0.1, images=19))[1]

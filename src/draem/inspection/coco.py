@@ -2,7 +2,7 @@
 
 Source:
     The format of the COCO dataset, https://cocodataset.org/#format-data, with the `score` of its
-    results beside each annotation.
+    results next to each annotation.
 """
 
 from __future__ import annotations

@@ -43,9 +43,9 @@ class Summary:
     Attributes:
         results: The results file.
         images: Files in all.
-        anomalous: Images found anomalous; 0 where the model has no threshold.
+        anomalous: Images found anomalous; 0 if the model has no threshold.
         failures: Files that could not be read, each with the reason.
-        review: Images for a person to look at; 0 where the model has no review threshold.
+        review: Images for a person to look at; 0 if the model has no review threshold.
     """
 
     results: Path
@@ -74,11 +74,11 @@ def inspect_files(
 
     Decoding, inference and writing overlap, in a thread each.
 
-    `out` receives `results.jsonl` with one line an image, in the order of `paths`, written as the
+    `out` receives `results.jsonl` with one line per image, in the order of `paths`, written as the
     work goes on: `image`, `anomaly_score`, `threshold`, `is_anomalous`, `decision`, `regions`
     (each with what `Region` has), `map` and `overlay` (files in `out`); or `image` and `error`
-    where a file cannot be read, all else null. Maps are 16-bit PNG files, 65535 standing for 1, of
-    the image's size. Maps and overlays lie in the images' folders below the common parent of all
+    if a file cannot be read, all else null. Maps are 16-bit PNG files, 65535 standing for 1, of
+    the image's size. Maps and overlays are in the images' folders below the common parent of all
     images.
 
     Args:

@@ -24,7 +24,7 @@ from draem.model_card import ModelCard
 _WHOLE_IMAGE = 1024, 1024
 """At this size a region of interest is kept where the network's input is a tile of the image."""
 UNCALIBRATED_THRESHOLD = 0.5
-"""Where a model has no threshold, regions are drawn at even odds; no decision is taken."""
+"""If a model has no threshold, regions are drawn at even odds; no decision is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,15 @@ class Inspection:
 
     Attributes:
         anomaly_score: In [0, 1], the maximum of the mean-filtered anomaly map; never rescaled.
-        threshold: Scores at or above it are anomalous; None where the model has none.
-        is_anomalous: Whether the score reaches the threshold; None where the model has none.
-        decision: `reject` where it does, `review` where it reaches a review threshold alone,
-            otherwise `pass`; None where the model has no threshold.
+        threshold: Scores at or above it are anomalous; None if the model has none.
+        is_anomalous: Whether the score reaches the threshold; None if the model has none.
+        decision: `reject` if it does, `review` if it reaches a review threshold alone,
+            otherwise `pass`; None if the model has no threshold.
         regions: Where the defects are, or at `review` what reaches the review threshold, highest
             peak first, in pixels of the image; without those below the Inspector's smallest area.
         anomaly_map: (height, width) float32 in [0, 1], at the image's own size.
         reconstruction: (height, width, 3) uint8 RGB at the network's size, or at the image's own
-            where the model is tiled; None where the model was exported without it.
+            if the model is tiled; None if the model was exported without it.
     """
 
     anomaly_score: float
@@ -105,7 +105,7 @@ class Inspector:
 
     @property
     def threshold(self) -> float | None:
-        """Scores at or above it are anomalous; None where the model has no threshold."""
+        """Scores at or above it are anomalous; None if the model has no threshold."""
         return self.card.calibration.threshold if self.card.calibration else None
 
     def with_tiles(self, tile: int | None = None, overlap: int | None = None) -> Inspector:
@@ -156,7 +156,7 @@ class Inspector:
             image: (height, width, 3) uint8 RGB.
 
         Returns:
-            (network height, network width, 3) uint8 RGB; the image itself where the model is tiled.
+            (network height, network width, 3) uint8 RGB; the image itself if the model is tiled.
 
         Raises:
             InputError: The array is not a uint8 RGB image.

@@ -43,7 +43,7 @@ def load(
         path: A `.safetensors` model file, as `draem train` writes it, or what `draem export`
             makes of it: `.onnx`, `.xml` (OpenVINO) or `.mnn`.
         device: `auto`, `cpu`, `cuda` or `cuda:1`; exported models run on the CPU alone.
-        threads: How many CPU threads the model may use; None for one a core, which is the most
+        threads: How many CPU threads the model may use; None for one per core, which is the most
             that an exported model takes. For a `.safetensors` model this is torch's setting for
             the whole process.
         min_area: Regions of fewer pixels of the original image are not listed; see `Inspector`.
@@ -76,7 +76,7 @@ def load(
 
 
 def check_kind(path: Path) -> None:
-    """Refuse a file that no runtime is known for, and a path where there is none.
+    """Refuse a file that no runtime is known for, and a path where there is no file.
 
     Raises:
         ModelFileError: It is one of these.

@@ -42,7 +42,7 @@ class MnnRuntime:
     Args:
         path: The `.mnn` file.
         device: `auto` or `cpu`.
-        threads: How many it may use, at most one a core; None for one a core.
+        threads: How many it may use, at most one per core; None for one per core.
 
     Raises:
         ModelFileError: MNN cannot load it, or an output is missing.

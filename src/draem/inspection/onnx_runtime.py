@@ -27,7 +27,7 @@ class OnnxRuntime:
     Args:
         path: The `.onnx` file.
         device: `auto` or `cpu`.
-        threads: How many it may use, at most one a core; None for one a core.
+        threads: How many it may use, at most one per core; None for one per core.
 
     Raises:
         ModelFileError: ONNX Runtime cannot load it, or an output is missing.

@@ -23,9 +23,9 @@ class OpenVinoRuntime:
     """An exported model in OpenVINO on the CPU.
 
     Args:
-        path: The `.xml` file; its weights lie beside it in a `.bin` file.
+        path: The `.xml` file; its weights are next to it in a `.bin` file.
         device: `auto` or `cpu`.
-        threads: How many it may use, at most one a core; None for one a core.
+        threads: How many it may use, at most one per core; None for one per core.
 
     Raises:
         ModelFileError: OpenVINO cannot load it, or an output is missing.

@@ -24,7 +24,7 @@ class RuntimeOutput(NamedTuple):
     Attributes:
         anomaly_maps: (batch, height, width) float32 in [0, 1].
         anomaly_scores: (batch,) float32 in [0, 1].
-        reconstructions: (batch, height, width, 3) uint8 RGB; None where the model was exported
+        reconstructions: (batch, height, width, 3) uint8 RGB; None if the model was exported
             without them.
     """
 
@@ -33,7 +33,7 @@ class RuntimeOutput(NamedTuple):
     reconstructions: NDArray[np.uint8] | None
 
     def reconstruction(self, row: int) -> NDArray[np.uint8] | None:
-        """That of one image, (height, width, 3), where there are any."""
+        """That of one image, (height, width, 3), if there are any."""
         return None if self.reconstructions is None else self.reconstructions[row]
 
 
@@ -70,7 +70,7 @@ def named_output(found: Mapping[str, NDArray[Any]]) -> RuntimeOutput:
 
 
 def bounded_threads(threads: int | None) -> int:
-    """As many threads as were asked for, but at most one a core; None for one a core.
+    """As many threads as were asked for, but at most one per core; None for one per core.
 
     More wait for each other, and stall ONNX Runtime.
     """

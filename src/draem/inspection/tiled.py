@@ -133,7 +133,7 @@ def tiled_regions(
     """
     if score < level:
         return ()
-    # Where no pixel reaches the pixel threshold, those that reach the level are marked.
+    # If no pixel reaches the pixel threshold, those that reach the level are marked.
     marking = level if pixel_threshold is None else min(level, pixel_threshold)
     parts = _alarming_parts(anomaly_map, level, marking, side)
     # Smoothed by itself, a part can differ in the last digit, which must not lose the regions.
@@ -218,7 +218,7 @@ def _alarming_parts(
     """Rectangles that do not touch and hold, whole and with its surroundings, every region.
 
     They are made of cells, so that the work takes no plane of labels as large as the map. Marked
-    pixels that are connected lie in cells that are connected.
+    pixels that are connected are in cells that are connected.
     """
     height, width = anomaly_map.shape
     cells = -(-height // _CELL), -(-width // _CELL)

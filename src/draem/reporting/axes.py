@@ -26,7 +26,7 @@ class Tick:
 
     Attributes:
         at: Its place in percent of the axis.
-        label: What stands beside it.
+        label: What stands next to it.
         minor: Left out on narrow screens.
     """
 
@@ -64,8 +64,8 @@ class ScoreAxis:
 def choose_axis(scores: Floats) -> ScoreAxis:
     """A scale on which these scores can be told apart.
 
-    Scores are spread by log-odds where more than a quarter of them lie within 1/40 of an end;
-    a linear axis runs from 0 to 1, or closer round scores that lie close together.
+    Scores are spread by log-odds if more than a quarter of them are within 1/40 of an end;
+    a linear axis runs from 0 to 1, or closer round scores that are close together.
 
     Args:
         scores: (images,) in [0, 1]; may be empty.

@@ -44,10 +44,10 @@ class Chart:
         title: Its heading.
         caption: How to read it.
         x_label: Under the horizontal axis.
-        y_label: Beside the vertical axis.
+        y_label: Next to the vertical axis.
         x_ticks: Marks from left to right.
         y_ticks: Marks from bottom to top.
-        lines: The curves; none where all are undefined.
+        lines: The curves; none if all are undefined.
         point: Where the threshold lies, (x, y) in percent from the top left corner.
         guess: The `d` of the line that guessing gives, if it is known.
     """
@@ -71,7 +71,7 @@ def curve_charts(
     Args:
         curves: As in `Evaluation.curves`; an absent one is not drawn.
         metrics: As in `Evaluation.metrics`; the areas come from here.
-        outcome: What happens at the threshold, to mark it; None where there is none.
+        outcome: What happens at the threshold, to mark it; None if there is none.
     """
     return [_roc(curves, metrics, outcome), _pr(curves, metrics, outcome), _pro(curves, metrics)]
 

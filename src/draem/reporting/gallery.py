@@ -98,7 +98,7 @@ def galleries(evaluation: Evaluation) -> list[Group]:
     """The examples in groups: misses, false alarms and hits; empty groups are left out.
 
     With a threshold, a group holds what its heading says and nothing else: of defective images
-    those that are not rejected, of good ones those that do not pass. Where there are none, the
+    those that are not rejected, of good ones those that do not pass. If there are none, the
     nearest to it stand there under another heading.
     """
     reviews = evaluation.review_threshold is not None

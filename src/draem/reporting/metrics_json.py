@@ -50,7 +50,7 @@ def metrics_document(evaluation: Evaluation) -> dict[str, object]:
 
 
 def write_metrics(evaluation: Evaluation, folder: str | Path) -> Path:
-    """Write `metrics.json`, making the folder where it is missing.
+    """Write `metrics.json`, making the folder if it is missing.
 
     Returns:
         The file's path.

@@ -69,7 +69,7 @@ class Sentence:
 
 
 def write_report(evaluation: Evaluation, folder: str | Path, *, title: str | None = None) -> Path:
-    """Write `report.html`, making the folder where it is missing.
+    """Write `report.html`, making the folder if it is missing.
 
     The page holds its pictures and charts itself, runs no script and loads nothing.
 
@@ -158,7 +158,7 @@ def _facts(
 
 
 def _promised_rate(model: Mapping[str, object], name: str) -> str:
-    """A share that calibration promised not to exceed, where it is known."""
+    """A share that calibration promised not to exceed, if it is known."""
     rate = model.get(name)
     return f"{100 * rate:.3g}%" if isinstance(rate, float) else ""
 
@@ -169,7 +169,7 @@ def _pixel_threshold(model: Mapping[str, object]) -> str:
 
 
 def _missing(evaluation: Evaluation, labels: Mapping[int, int]) -> str:
-    """Why figures are undefined, or nothing where all are defined."""
+    """Why figures are undefined, or nothing if all are defined."""
     if not labels[1]:
         return (
             "There are no defective test images, so no detection figure can be computed. "

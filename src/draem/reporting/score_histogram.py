@@ -73,7 +73,7 @@ def score_histogram(
     """Count the scores of both classes in bars, one of which begins at the threshold.
 
     Bars to the left of the threshold hold exactly the images that are not rejected; the review
-    threshold may lie within a bar. Heights are shares of a class, on one scale for both.
+    threshold may be within a bar. Heights are shares of a class, on one scale for both.
     """
     scores = np.array([image.anomaly_score for image in images], dtype=np.float64)
     labels = np.array([image.label for image in images], dtype=np.int64)

@@ -122,7 +122,7 @@ def percent(share: float | None) -> str:
 
 
 def percent_sign(share: float | None) -> str:
-    """As `percent`, with its sign where there is a figure.
+    """As `percent`, with its sign if there is a figure.
 
     Examples:
         >>> percent_sign(0.5), percent_sign(None)
@@ -184,7 +184,7 @@ def printable(text: str) -> str:
 
 
 def image_name(path: Path, folder: Path) -> str:
-    """An image's path below the data folder, with `/`; its whole path where it lies elsewhere.
+    """An image's path below the data folder, with `/`; its whole path where it is elsewhere.
 
     Examples:
         >>> image_name(Path("screw/test/good/000.png"), Path("screw"))

@@ -1,4 +1,4 @@
-"""Drawn parameters: dataclasses whose fields have one row a sample."""
+"""Drawn parameters: dataclasses whose fields have one row per sample."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def on_device(rows: Rows, device: torch.device) -> Rows:
 
 
 def pick(values: Tensor, rows: Rows) -> Tensor:
-    """Some rows of a tensor on the same device; a view where the rows are a slice.
+    """Some rows of a tensor on the same device; a view if the rows are a slice.
 
     On a CPU this copies whole rows, where indexing goes element by element.
     """

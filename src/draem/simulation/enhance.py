@@ -57,7 +57,7 @@ def hue_and_saturation(images: Tensor, turn: Tensor, saturation: Tensor) -> Tens
     Args:
         images: (batch, 3, height, width) uint8.
         turn: (batch,) in full turns of the colour circle.
-        saturation: (batch,) added to the saturation, which lies in [0, 1].
+        saturation: (batch,) added to the saturation, which is in [0, 1].
     """
     pixels = images.float().div_(255)
     red, green, blue = pixels.unbind(1)

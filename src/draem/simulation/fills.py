@@ -189,7 +189,7 @@ def fill(
 def _augmented(
     images: Tensor, operations: Sequence[Operation], plan: AugmentationPlan, grey: Tensor
 ) -> Tensor:
-    """Augmented textures in [0, 1], without colour where asked."""
+    """Augmented textures in [0, 1], without colour if asked."""
     rows = grey.nonzero()[:, 0].tolist()
     if not rows:
         images, table = all_but_look_up(images, operations, plan)

@@ -1,4 +1,4 @@
-"""Where the part is: told from a plain background, where there is one."""
+"""Where the part is: told from a plain background, if there is one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def place_weights(foreground: DeviceImages | None, images: DeviceImages) -> Tens
 
     Returns:
         (images, rows of cells, columns of cells) float32 on the CPU, each picture's sum 1: nine
-        tenths on the part where there is one, the rest evenly everywhere.
+        tenths on the part if there is one, the rest evenly everywhere.
     """
     count, _, height, width = images.shape
     cells = -(-height // COARSE), -(-width // COARSE)
@@ -98,7 +98,7 @@ def _part(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def checked_roi(region: Tensor | None, images: DeviceImages) -> Tensor | None:
-    """The region on the images' device; None where it is the whole image.
+    """The region on the images' device; None if it is the whole image.
 
     Args:
         region: (height, width) bool, True where to inspect; None for everything.

@@ -118,14 +118,14 @@ class PaperSimulator(SimulatorInputs):
             put(mask, place, marked[part])
 
     def inside(self, step: int, size: int) -> Tensor | None:
-        """Where the region of interest lies in the samples of a batch.
+        """Where the region of interest is in the samples of a batch.
 
         Args:
             step: Which batch of the run, from 0.
             size: Samples in it.
 
         Returns:
-            (size, 1, height, width) bool, as `batch` turns and cuts the images; None where there
+            (size, 1, height, width) bool, as `batch` turns and cuts the images; None if there
             is no region of interest.
         """
         return self._inside(self._sample(step, size))
@@ -140,7 +140,7 @@ class PaperSimulator(SimulatorInputs):
         return seen > 127 / 255
 
     def _rotate(self, pictures: Tensor, draws: _Parameters, seen: Tensor) -> None:
-        """Write the pictures, one a sample, in [0, 1], rotated where a turn was drawn."""
+        """Write the pictures, one per sample, in [0, 1], rotated where a turn was drawn."""
         device, count = pictures.device, len(pictures)
         turned = draws.rotation.nonzero()[:, 0].tolist()
         if len(turned) < count:

@@ -74,7 +74,7 @@ def perlin_field(
         size: Height and width in pixels.
         cells: (batch, 2) lattice cells over the height and over the width, on the CPU.
         degrees: (batch,) rotation of the noise about the picture's centre.
-        angles: (batch, R, C) gradient directions in radians; where they are the noise is made.
+        angles: (batch, R, C) gradient directions in radians; the noise is made where they are.
         zero_outside: What the rotation brings in from beyond the picture is 0, as in the published
             code, which rotates the finished picture; otherwise the noise goes on there.
 
@@ -113,7 +113,7 @@ def _reach(size: tuple[int, int], cells: Tensor) -> list[tuple[int, int]]:
 
 
 def _inside(places: Tensor, last: Tensor) -> Tensor:
-    """1 where a place lies within the picture, else 0, (batch, height, width)."""
+    """1 if a place is within the picture, else 0, (batch, height, width)."""
     # As numbers, because torch compares into bool many times slower on a CPU.
     inside = places.clamp(torch.zeros_like(last), last).eq_(places)
     return inside[0].mul_(inside[1])
@@ -142,7 +142,7 @@ def _noise(offsets: Tensor, nodes: Tensor, gradients: Tensor) -> Tensor:
 
     Args:
         offsets: (2, batch, height, width) rows and columns from the cell's first corner, in [0, 1).
-        nodes: Likewise, which cell, counted from 0.
+        nodes: Which lattice cell each place is in, counted from 0; the same shape.
         gradients: From `_nodes`.
     """
     width = gradients.shape[-1]

@@ -35,13 +35,13 @@ def simulate(
         data: A category in MVTec layout (`train/good`), or any folder of normal images.
         samples: How many, at least 1; at most so many images are read.
         profile: `paper`, `upstream`, `varied`, or settings of your own.
-        textures: Folder of anomaly sources; the built-in ones where left out.
+        textures: Folder of anomaly sources; the built-in ones if omitted.
         image_size: Height and width to work at, or the side of a square.
         tile_overlap: Cut images into tiles of this size, which overlap by so many pixels, instead
             of resizing them.
         seed: The same seed gives the same samples.
         region_of_interest: Where anomalies may lie: a mask of the images' proportions, as a file,
-            white there, or as (height, width) bool; everywhere where left out.
+            white there, or as (height, width) bool; everywhere if omitted.
 
     Raises:
         ImageError: The mask cannot be read.

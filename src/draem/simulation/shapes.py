@@ -27,7 +27,7 @@ class Shapes:
     Attributes:
         kind: (batch,) index into `SHAPES`.
         rows: (batch,) where the middle of a blob or line lies.
-        columns: Likewise.
+        columns: The same for columns.
         degrees: (batch,) how the shape is turned.
         cells: (batch, 2) a field's noise cells along the window's sides.
         threshold: (batch,) the level at which a field's noise becomes a mask.
@@ -72,7 +72,7 @@ def draw_shapes(
     Args:
         weights: How often each of `SHAPES` comes, in any unit.
         rows: (batch,) where blobs and lines lie, in pixels.
-        columns: Likewise.
+        columns: The same for columns.
         threshold: Range of the level at which a field's noise becomes a mask.
         size: Height and width of the window in pixels.
         generator: On the CPU.

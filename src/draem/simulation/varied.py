@@ -35,7 +35,7 @@ _ON_PART_SHARE = 0.85
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One anomaly a sample."""
+    """One anomaly per sample."""
 
     shapes: Shapes
     fills: Fills
@@ -237,12 +237,12 @@ class VariedSimulator(SimulatorInputs):
 
 
 def centre(wanted: Tensor, reach: Tensor, side: int) -> Tensor:
-    """The nearest centre for which a window lies within the picture, on whole pixels.
+    """The nearest centre for which a window is within the picture, on whole pixels.
 
     Args:
         wanted: (windows,) where the centre should lie, in pixels.
         reach: (windows,) how many pixels the window spans; where it spans more than there are, all
-            of them come to lie within the window.
+            of them come to be within the window.
         side: Of the picture, in pixels.
     """
     half, spare = (reach - 1) / 2, side - reach
@@ -257,7 +257,7 @@ def stands_out(images: Tensor, filled: Tensor) -> Tensor:
 
     Args:
         images: (batch, 3, height, width) in [0, 1].
-        filled: Likewise.
+        filled: (batch, 3, height, width) in [0, 1].
 
     Returns:
         (batch, 1, height, width), 0 or 1; 1 also two pixels around such places.
@@ -271,7 +271,7 @@ def visible(normal: Tensor, simulated: Tensor) -> Tensor:
 
     Args:
         normal: (batch, 3, height, width) in [0, 1].
-        simulated: Likewise.
+        simulated: (batch, 3, height, width) in [0, 1].
 
     Returns:
         (batch, 1, height, width), 0 or 1.

@@ -1,4 +1,4 @@
-"""Windows into pictures: where they are cut, turned, enlarged and mirrored."""
+"""Windows into images: how they are cut, turned, enlarged and mirrored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Windows:
         pictures: (batch,) index of the picture.
         rows: (batch,) the window's centre in the picture, in pixels; where the window is neither
             turned nor scaled, such that its pixels' centres fall on those of the picture.
-        columns: Likewise.
+        columns: The same for columns.
         degrees: (batch,) how far what is seen is turned, anticlockwise.
         scale: (batch,) picture pixels a window pixel; below 1 enlarges.
         mirrored: (batch,) whether left and right change places.
@@ -124,7 +124,7 @@ def _rectangle(picture: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Some rows and columns of a (channels, height, width) picture on the CPU."""
     picture = picture.index_select(1, rows)
     first, last = int(columns[0]), int(columns[-1])
-    # Where nothing is reflected the columns are a stretch of the picture.
+    # If nothing is reflected the columns are a stretch of the picture.
     if abs(last - first) == len(columns) - 1:
         low = min(first, last)
         picture = picture[:, :, low : low + len(columns)]
@@ -170,7 +170,7 @@ def locate(
     Args:
         windows: The windows.
         rows: (batch,) the place in the picture, in pixels.
-        columns: Likewise.
+        columns: The same for columns.
         size: Height and width of the windows in pixels.
 
     Returns:

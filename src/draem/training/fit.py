@@ -94,15 +94,15 @@ def train(
     Args:
         data: A category in MVTec layout (`train/good`), or any folder of normal images.
         out: The run's folder; see the guide for what it receives.
-        recipe: From `make_recipe`; the preset `compact` where left out. A resumed run keeps its
-            own, and a recipe given beside `resume` must equal it.
+        recipe: From `make_recipe`; the preset `compact` if omitted. A resumed run keeps its
+            own, and a recipe given with `resume` must equal it.
         resume: Go on with an unfinished run in `out`.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         devices: How many of them, by distributed data parallel; the batch is shared among them.
         cache: Whether decoded images are kept on the disk instead of in memory: `auto` where they
             would fill a quarter of the free memory, `always` or `never`. The model is the same.
-        cache_dir: Where; DRAEM_CACHE or the system's place for caches where left out.
-        console: Where progress is shown; nowhere where left out.
+        cache_dir: Where; DRAEM_CACHE or the system's place for caches if omitted.
+        console: Where progress is shown; nowhere if omitted.
 
     Returns:
         The model file and what it says of itself. With several devices only the first process

@@ -98,7 +98,7 @@ def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
 
     Args:
         first: (batch, channels, height, width) float32, data range 1.
-        second: Likewise.
+        second: (batch, channels, height, width), as the first.
 
     Returns:
         (batch, channels, height, width) in [-1, 1].
@@ -122,7 +122,7 @@ def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
 class _Blurred(torch.autograd.Function):
     """Maps under SSIM's window.
 
-    The window is symmetric and zeros lie beyond the border, so the gradient is blurred in the same
+    The window is symmetric and zeros are beyond the border, so the gradient is blurred in the same
     way, and none of the maps has to be kept for it.
     """
 

@@ -15,7 +15,7 @@ class RunClock:
         total_steps: Length in steps; None for a run measured in minutes.
         total_seconds: Length in seconds; None for a run measured in steps.
         earlier_seconds: Training time before the run was last resumed.
-        reached: Share of the run that lies behind, in [0, 1], as all processes have agreed after
+        reached: Share of the run that has passed, in [0, 1], as all processes have agreed after
             the last step.
     """
 
@@ -36,7 +36,7 @@ class RunClock:
         return self.earlier_seconds + running
 
     def fraction(self, step: int) -> float:
-        """Share of the run that lies behind after `step` steps, in [0, 1]."""
+        """Share of the run that has passed after `step` steps, in [0, 1]."""
         if self.total_steps is not None:
             return min(1.0, step / self.total_steps)
         assert self.total_seconds is not None
@@ -74,7 +74,7 @@ def learning_rate_factor(schedule: str, fraction: float) -> float:
 
     Args:
         schedule: `paper`, `upstream`, `cosine` or `constant`.
-        fraction: Share of the run that lies behind, in [0, 1].
+        fraction: Share of the run that has passed, in [0, 1].
 
     Source:
         `paper`: Zavrtanik et al., section 4: x0.1 at epochs 400 and 600 of 700. `upstream`: the
