@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from draem.cli.shared_options import Device, Model, Threads
 from draem.cli.terminal import bar, stderr_console, told_when_stopped
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="A model file, or the folder of a run.")],
+    model: Model,
     good_images: Annotated[
         list[Path],
         typer.Argument(
@@ -34,10 +35,8 @@ def command(
             help="Share of a good part's pixels that may be marked: sets a threshold for pixels."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of the model; one a core by default.")
-    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Set a model's thresholds from images of good parts, with a guarantee."""
     from draem.inspection.calibrate_model import calibrate_model, told_copies

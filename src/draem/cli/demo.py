@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from draem.cli.shared_options import Device
 from draem.cli.terminal import bar, finish_evaluation, stderr_console
 
 MINUTES = 3.0
@@ -19,7 +20,7 @@ def command(
     ),
     minutes: Annotated[float, typer.Option(help="Training time.")] = MINUTES,
     seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Render a small product, train on its good parts, and report the defects found."""
     import draem

@@ -7,21 +7,20 @@ from typing import Annotated, Literal
 
 import typer
 
+from draem.cli.shared_options import Device, Model, Threads
 from draem.cli.terminal import bar, finish_evaluation, stderr_console
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="A model file, or the folder of a run.")],
+    model: Model,
     data: Annotated[Path, typer.Argument(help="A category in MVTec layout.")],
     out: Annotated[Path, typer.Option(help="Folder for metrics.json and report.html.")],
     mask_rule: Annotated[
         Literal["half", "upstream"],
         typer.Option(help="Which mask pixels count: 128 and more of 255, or only 255."),
     ] = "half",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of the model; one a core by default.")
-    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Measure a model on labelled test images and write a report."""
     from draem.evaluation.evaluator import evaluate

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from draem.cli.shared_options import Device, Model, Threads
 from draem.cli.terminal import bar, stderr_console, told_when_stopped
 from draem.errors import counted
 
@@ -22,7 +23,7 @@ _NOT_TRAINED_ON_TILES = (
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="A model file, or the folder of a run.")],
+    model: Model,
     images: Annotated[list[Path], typer.Argument(help="Images and folders of images.")],
     out: Annotated[Path, typer.Option(help="Folder for results.jsonl, maps and overlays.")],
     min_area: Annotated[
@@ -48,10 +49,8 @@ def command(
     overlap: Annotated[
         int | None, typer.Option(help="Of neighbouring tiles, in pixels.", show_default="model's")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of the model; one a core by default.")
-    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Score images and mark their defects."""
     from draem.datasets.mvtec import gather_images

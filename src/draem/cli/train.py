@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from draem.cli.recipe_options import recipe_options
+from draem.cli.shared_options import Device
 from draem.cli.terminal import stderr_console
 
 
@@ -42,7 +43,7 @@ def command(
         ),
     ] = None,
     overrides: dict[str, dict[str, Any]],
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Device = "auto",
     devices: Annotated[int, typer.Option(help="How many devices share the batch.")] = 1,
     cache: Annotated[
         Literal["auto", "always", "never"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -120,17 +120,28 @@ def _closed(path: str, right: float) -> str:
     return f"{path}L{_number(100 * right)} 100L0 100Z"
 
 
+def _lines(
+    curves: Mapping[str, Curve],
+    metrics: Mapping[str, float],
+    curve: str,
+    metric: str,
+    path_of: Callable[[Floats, Floats], str],
+) -> list[Line]:
+    """The image's and the pixels' line of one kind of curve."""
+    lines = []
+    for kind in ("image", "pixel"):
+        found = curves.get(f"{kind}_{curve}")
+        if found is not None and found.x.size:
+            path = path_of(found.x, found.y)
+            area = _closed(path, float(found.x[-1]))
+            value = percent_sign(metrics.get(f"{kind}_{metric}"))
+            lines.append(Line(kind, f"{kind} {metric.upper()}", path, area, value))
+    return lines
+
+
 def _roc(
     curves: Mapping[str, Curve], metrics: Mapping[str, float], outcome: Outcome | None
 ) -> Chart:
-    lines = []
-    for kind in ("image", "pixel"):
-        curve = curves.get(f"{kind}_roc")
-        if curve is not None and curve.x.size:
-            path = line_path(curve.x, curve.y)
-            area = _closed(path, float(curve.x[-1]))
-            value = percent_sign(metrics.get(f"{kind}_auroc"))
-            lines.append(Line(kind, f"{kind} AUROC", path, area, value))
     return Chart(
         title="ROC",
         caption="The nearer to the top left corner, the better. The diagonal is guessing.",
@@ -138,7 +149,7 @@ def _roc(
         y_label="true positive rate",
         x_ticks=_unit_ticks(),
         y_ticks=_unit_ticks(),
-        lines=lines,
+        lines=_lines(curves, metrics, "roc", "auroc", line_path),
         point=_point(outcome.false_reject_rate, outcome.recall) if outcome else None,
         guess="M0 100L100 0",
     )
@@ -147,14 +158,6 @@ def _roc(
 def _pr(
     curves: Mapping[str, Curve], metrics: Mapping[str, float], outcome: Outcome | None
 ) -> Chart:
-    lines = []
-    for kind in ("image", "pixel"):
-        curve = curves.get(f"{kind}_pr")
-        if curve is not None and curve.x.size:
-            path = step_path(curve.x, curve.y)
-            area = _closed(path, float(curve.x[-1]))
-            value = percent_sign(metrics.get(f"{kind}_ap"))
-            lines.append(Line(kind, f"{kind} AP", path, area, value))
     return Chart(
         title="Precision and recall",
         caption="The nearer to the top right corner, the better.",
@@ -162,7 +165,7 @@ def _pr(
         y_label="precision",
         x_ticks=_unit_ticks(),
         y_ticks=_unit_ticks(),
-        lines=lines,
+        lines=_lines(curves, metrics, "pr", "ap", step_path),
         point=_point(outcome.recall, outcome.precision) if outcome else None,
     )
 

@@ -1,4 +1,4 @@
-"""Drawn parameters: dataclasses whose fields have one row per sample."""
+"""Rows of a batch: some of its samples, in tensors and in dataclasses of tensors."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def put(values: Tensor, rows: Rows, new: Tensor) -> None:
 
 
 def take(draws: T, rows: Rows) -> T:
-    """The draws of some of the samples."""
+    """The fields of a dataclass, one row per sample, for some of the samples."""
     return (
         draws
         if isinstance(rows, slice) and rows == slice(None)
@@ -77,7 +77,7 @@ def take(draws: T, rows: Rows) -> T:
 
 
 def move(draws: T, device: torch.device) -> T:
-    """The draws, which are made on the CPU, on another device."""
+    """The fields of a dataclass, which are on the CPU, on another device."""
     return draws if device.type == "cpu" else _each(draws, lambda value: value.to(device))
 
 

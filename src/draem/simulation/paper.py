@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from draem.config import ResolvedSimulationConfig
-from draem.datasets.image_source import ImageSource
 from draem.errors import InputError
 from draem.simulation import lut
 from draem.simulation.augment import AugmentationPlan, all_but_look_up, draw_plan
@@ -54,23 +52,14 @@ class PaperSimulator(SimulatorInputs):
         InputError: There are no images or textures, or they differ in size.
     """
 
-    def __init__(
-        self,
-        normal_images: ImageSource,
-        textures: ImageSource,
-        profile: ResolvedSimulationConfig,
-        seed: int = 0,
-        region_of_interest: Tensor | None = None,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(normal_images, textures, profile, seed, region_of_interest, device)
-        if normal_images.shape[2:] != textures.shape[2:]:
+    def _prepare(self) -> None:
+        if self.normal_images.shape[2:] != self.textures.shape[2:]:
             raise InputError(
                 "normal images and textures differ in size",
-                expected=f"textures of {tuple(normal_images.shape[2:])} (height, width)",
-                found=f"{tuple(textures.shape[2:])}",
+                expected=f"textures of {tuple(self.normal_images.shape[2:])} (height, width)",
+                found=f"{tuple(self.textures.shape[2:])}",
             )
-        self._grey = profile.grey_sources and is_grayscale(self.normal_images)
+        self._grey = self.profile.grey_sources and is_grayscale(self.normal_images)
 
     def batch(self, step: int, size: int, *, rank: int = 0, world: int = 1) -> SimulatedBatch:
         """One batch.
@@ -84,33 +73,33 @@ class PaperSimulator(SimulatorInputs):
         Returns:
             The batch, on the device of the normal images.
         """
-        draws = take(self._sample(step, size), slice(rank, None, world))
-        batch = self._empty(draws)
+        drawn = take(self._sample(step, size), slice(rank, None, world))
+        batch = self._empty(drawn)
         # Cheaper by a tenth; what is written into is not marked by it, so that gradients may pass.
         with torch.inference_mode():
-            self._fill(batch, draws)
+            self._fill(batch, drawn)
         return batch
 
-    def _empty(self, draws: _Parameters) -> SimulatedBatch:
-        opacity = draws.opacity.to(self.normal_images.device)
+    def _empty(self, drawn: _Parameters) -> SimulatedBatch:
+        opacity = drawn.opacity.to(self.normal_images.device)
         normal = opacity.new_empty(len(opacity), *self.normal_images.shape[1:])
         return SimulatedBatch(
             normal, torch.empty_like(normal), torch.zeros_like(normal[:, :1]), opacity
         )
 
-    def _fill(self, batch: SimulatedBatch, draws: _Parameters) -> None:
+    def _fill(self, batch: SimulatedBatch, drawn: _Parameters) -> None:
         """Write the samples; the mask is 0 before."""
         normal, simulated, mask, opacity = batch
-        self._rotate(self.normal_images.take(draws.images), draws, normal)
-        clean = draws.clean.nonzero()[:, 0].tolist()
+        self._rotate(self.normal_images.take(drawn.images), drawn, normal)
+        clean = drawn.clean.nonzero()[:, 0].tolist()
         if clean:
             place = on_device(rows_of(clean, len(normal)), normal.device)
             put(simulated, place, pick(normal, place))
-        anomalous = (~draws.clean).nonzero()[:, 0].tolist()
+        anomalous = (~drawn.clean).nonzero()[:, 0].tolist()
         if not anomalous:
             return
-        drawn = take(draws, rows_of(anomalous, len(normal)))
-        sources, marked = self._augmented_textures(drawn), self._masks(drawn)
+        changed = take(drawn, rows_of(anomalous, len(normal)))
+        sources, marked = self._augmented_textures(changed), self._masks(changed)
         for part in in_parts(len(anomalous), mask[0].numel(), normal.device):
             place = on_device(rows_of(anomalous[part], len(normal)), normal.device)
             weight = pick(opacity, place)[:, None, None, None] * marked[part]
@@ -130,55 +119,55 @@ class PaperSimulator(SimulatorInputs):
         """
         return self._inside(self._sample(step, size))
 
-    def _inside(self, draws: _Parameters) -> Tensor | None:
+    def _inside(self, drawn: _Parameters) -> Tensor | None:
         if self.region_of_interest is None:
             return None
         region = (self.region_of_interest * 255).to(torch.uint8)
-        region = region.repeat(len(draws.images), 1, 1, 1)  # (batch, 1, height, width)
+        region = region.repeat(len(drawn.images), 1, 1, 1)  # (batch, 1, height, width)
         seen = torch.empty(region.shape, device=region.device)
-        self._rotate(region, draws, seen)
+        self._rotate(region, drawn, seen)
         return seen > 127 / 255
 
-    def _rotate(self, pictures: Tensor, draws: _Parameters, seen: Tensor) -> None:
+    def _rotate(self, pictures: Tensor, drawn: _Parameters, seen: Tensor) -> None:
         """Write the pictures, one per sample, in [0, 1], rotated where a turn was drawn."""
         device, count = pictures.device, len(pictures)
-        turned = draws.rotation.nonzero()[:, 0].tolist()
+        turned = drawn.rotation.nonzero()[:, 0].tolist()
         if len(turned) < count:
-            rows = on_device(rows_of((draws.rotation == 0).nonzero()[:, 0].tolist(), count), device)
+            rows = on_device(rows_of((drawn.rotation == 0).nonzero()[:, 0].tolist(), count), device)
             put(seen, rows, pick(pictures, rows).float().div_(255))
         if turned:
             chosen = rows_of(turned, count)
             upright = pick(pictures, on_device(chosen, device))
-            degrees = draws.rotation[chosen].to(device)
+            degrees = drawn.rotation[chosen].to(device)
             for part, levels in rotated_parts(upright, degrees, self.profile.rotation_fill):
                 rows = on_device(rows_of(turned[part], count), device)
                 put(seen, rows, levels.round_().div_(255))
 
-    def _augmented_textures(self, draws: _Parameters) -> Callable[[slice], Tensor]:
+    def _augmented_textures(self, drawn: _Parameters) -> Callable[[slice], Tensor]:
         """Augmented textures, (some of the batch, 3, height, width) in [0, 1]."""
-        textures = self.textures.take(draws.textures)
-        images, table = all_but_look_up(textures, self.operations, draws.plan)
+        textures = self.textures.take(drawn.textures)
+        images, table = all_but_look_up(textures, self.operations, drawn.plan)
         if self._grey:
             factor = torch.zeros(len(images), device=images.device)
             return lambda part: color(lut.apply(images[part], table[part]), factor[part]) / 255
         table = table / 255
         return lambda part: lut.look_up(images[part], table[part])
 
-    def _masks(self, draws: _Parameters) -> Tensor:
+    def _masks(self, drawn: _Parameters) -> Tensor:
         device = self.normal_images.device
         height, width = self.normal_images.shape[2:]
         if self.profile.mask_shape == "rectangle":
-            marked = rectangles((height, width), draws.rectangles.to(device)).float()
+            marked = rectangles((height, width), drawn.rectangles.to(device)).float()
         else:
             noise = perlin_field(
                 (height, width),
-                draws.cells,
-                draws.noise_degrees,
-                draws.angles.to(device),
+                drawn.cells,
+                drawn.noise_degrees,
+                drawn.angles.to(device),
                 zero_outside=self.profile.noise_zero_outside,
             )
-            marked = noise.gt_(draws.threshold.to(device)[:, None, None])
-        inside = self._inside(draws)
+            marked = noise.gt_(drawn.threshold.to(device)[:, None, None])
+        inside = self._inside(drawn)
         marked = marked[:, None]  # (batch, 1, height, width)
         return marked if inside is None else marked.mul_(inside)
 

@@ -121,6 +121,10 @@ class SimulatorInputs:
         self.profile = profile
         self.seed = seed
         self.region_of_interest = checked_roi(region_of_interest, self.normal_images)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Learn from the normal images what the profile needs to know of them."""
 
     @property
     def operations(self) -> tuple[Operation, ...]:

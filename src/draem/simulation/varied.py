@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from draem.config import ResolvedSimulationConfig
-from draem.datasets.image_source import ImageSource
 from draem.simulation.batch_indexing import on_device, pick, put, rows_of, take
 from draem.simulation.device_images import resident
 from draem.simulation.fills import Fills, draw_fills, fill, made_of
@@ -69,17 +67,8 @@ class VariedSimulator(SimulatorInputs):
         InputError: There are no images or textures, or they are no such tensors.
     """
 
-    def __init__(
-        self,
-        normal_images: ImageSource,
-        textures: ImageSource,
-        profile: ResolvedSimulationConfig,
-        seed: int = 0,
-        region_of_interest: Tensor | None = None,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(normal_images, textures, profile, seed, region_of_interest, device)
-        images = self.normal_images
+    def _prepare(self) -> None:
+        images, profile = self.normal_images, self.profile
         height, width = images.shape[2:]
         crop = profile.crop or max(height, width)
         self.size = min(crop, height), min(crop, width)
@@ -93,24 +82,24 @@ class VariedSimulator(SimulatorInputs):
 
     def batch(self, step: int, size: int, *, rank: int = 0, world: int = 1) -> SimulatedBatch:
         """One batch of windows; see `Simulator.batch`."""
-        draws = take(self._sample(step, size), slice(rank, None, world))
-        opacity = draws.layers[0].opacity.to(self.normal_images.device)
+        drawn = take(self._sample(step, size), slice(rank, None, world))
+        opacity = drawn.layers[0].opacity.to(self.normal_images.device)
         normal = opacity.new_empty(len(opacity), 3, *self.size)
         batch = SimulatedBatch(
             normal, torch.empty_like(normal), torch.zeros_like(normal[:, :1]), opacity
         )
         with torch.inference_mode():  # as in `PaperSimulator`
-            self._fill(batch, draws)
+            self._fill(batch, drawn)
         return batch
 
-    def _fill(self, batch: SimulatedBatch, draws: _Parameters) -> None:
+    def _fill(self, batch: SimulatedBatch, drawn: _Parameters) -> None:
         normal, simulated, mask, _ = batch
-        normal.copy_(crop_windows(self.normal_images, draws.windows, self.size))
+        normal.copy_(crop_windows(self.normal_images, drawn.windows, self.size))
         simulated.copy_(normal)
         shaped = torch.zeros_like(mask)
-        part, grey = self._part(draws.windows), self._grey_images[draws.windows.pictures]
-        inside = self._inside(draws)
-        for layer in draws.layers:
+        part, grey = self._part(drawn.windows), self._grey_images[drawn.windows.pictures]
+        inside = self._inside(drawn)
+        for layer in drawn.layers:
             present = (~layer.absent).nonzero()[:, 0].tolist()
             if not present:
                 continue
@@ -126,7 +115,7 @@ class VariedSimulator(SimulatorInputs):
             put(simulated, place, covered)
             put(shaped, place, torch.maximum(pick(shaped, place), weight))
         # A sample without the first anomaly has no other.
-        present = (~draws.layers[0].absent).nonzero()[:, 0].tolist()
+        present = (~drawn.layers[0].absent).nonzero()[:, 0].tolist()
         if present:
             place = on_device(rows_of(present, len(normal)), normal.device)
             before, after = pick(normal, place), pick(simulated, place)
@@ -172,13 +161,13 @@ class VariedSimulator(SimulatorInputs):
         """Where the region of interest is in the windows of a batch; see `Simulator.inside`."""
         return self._inside(self._sample(step, size))
 
-    def _inside(self, draws: _Parameters) -> Tensor | None:
+    def _inside(self, drawn: _Parameters) -> Tensor | None:
         if self.region_of_interest is None:
             return None
         region = (self.region_of_interest[None, None] * 255).to(torch.uint8)
         # One and the same for all pictures.
-        first = torch.zeros_like(draws.windows.pictures)
-        windows = dataclasses.replace(draws.windows, pictures=first)
+        first = torch.zeros_like(drawn.windows.pictures)
+        windows = dataclasses.replace(drawn.windows, pictures=first)
         return crop_windows(resident(region), windows, self.size) > 0.5
 
     def _sample(self, step: int, size: int) -> _Parameters:

@@ -18,6 +18,7 @@ from draem._version import __version__
 from draem.config import Recipe, ResolvedRecipe
 from draem.datasets.image_cache import Cache, CacheMode
 from draem.errors import RecipeError, TrainingInterrupted
+from draem.files import explained_output
 from draem.imaging.encode import write_png
 from draem.imaging.roi import encode_roi
 from draem.inspection.calibration import calibrate
@@ -45,7 +46,7 @@ from draem.training.losses import LossWeights
 from draem.training.optimizer import make_optimizer
 from draem.training.progress_bar import TrainingProgress
 from draem.training.recipe import make_recipe
-from draem.training.run_folder import RunFolder, explained_run_errors, resume_run, start_run
+from draem.training.run_folder import RunFolder, resume_run, start_run
 from draem.training.schedule import make_clock
 from draem.training.signals import stop_gently
 from draem.training.validation import Validation
@@ -54,6 +55,7 @@ from draem.training.warm_start import check_warm_start, load_warm_start
 _NEEDS_LESS_MEMORY = (
     "Choose a smaller batch size, image size or preset, or give --activation-checkpointing"
 )
+_MAKE_ROOM = "Make room on the disk, then go on with --resume"
 _VALIDATION_SAMPLES = 16
 _SHEET_SAMPLES = 8
 
@@ -154,7 +156,11 @@ def _run(
     console: Console,
 ) -> TrainingResult:
     """Train, calibrate and write the model."""
-    with quiet_lightning(), stop_gently(console) as interrupted, explained_run_errors(run.root):
+    with (
+        quiet_lightning(),
+        stop_gently(console) as interrupted,
+        explained_output(run.root, _MAKE_ROOM),
+    ):
         fabric = make_fabric(device, devices, recipe.training.precision, run.root)
         parts = _build(fabric, run, recipe, images, console)
         try:

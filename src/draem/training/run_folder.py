@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from draem.config import SECTIONS, Recipe, ResolvedRecipe
-from draem.errors import DatasetError, OutputError, RecipeError, RunExistsError
+from draem.errors import DatasetError, RecipeError, RunExistsError
 from draem.files import make_folder
 from draem.training.recipe import make_recipe, write_recipe
 
@@ -52,23 +50,6 @@ class RunFolder:
     def tensorboard(self) -> Path:
         """Folder of TensorBoard logs."""
         return self.root / "tensorboard"
-
-
-@contextmanager
-def explained_run_errors(root: Path) -> Iterator[None]:
-    """Turn a failure to write into an error that names the run.
-
-    Raises:
-        OutputError: The disk is full, or the folder cannot be written to.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"the run cannot be written ({error.strerror or error})",
-            path=root,
-            hint="Make room on the disk, then go on with --resume",
-        ) from error
 
 
 def start_run(root: str | Path, recipe: ResolvedRecipe) -> RunFolder:
