@@ -151,8 +151,7 @@ def _inspected(inspector: Inspector, paths: Sequence[Path]) -> Iterator[_Read]:
         return _Read(path, name, image, inspector.prepare(image))
 
     named = zip(paths, picture_names(paths), strict=True)
-    waiting = max(_WAITING, inspector.batch_size)
-    reads = prefetch((read(path, name) for path, name in named), waiting)
+    reads = prefetch((read(path, name) for path, name in named), _WAITING)
     for batch in _batches(reads, inspector.batch_size):
         usable = [
             (each, each.image, each.prepared)
