@@ -18,7 +18,7 @@ from draem.errors import ImageError, OutputError
 from draem.files import make_folder
 from draem.imaging.annotate import annotate_regions, draw_plate
 from draem.imaging.colormap import outline, overlay
-from draem.imaging.decode import decode_image
+from draem.imaging.decode import decode_image, read_size
 from draem.imaging.encode import map_to_uint16, write_png
 from draem.imaging.roi import roi_at
 from draem.inspection.coco import coco_file
@@ -151,7 +151,7 @@ def _inspected(inspector: Inspector, paths: Sequence[Path]) -> Iterator[_Read]:
         return _Read(path, name, image, inspector.prepare(image))
 
     named = zip(paths, picture_names(paths), strict=True)
-    reads = prefetch((read(path, name) for path, name in named), _WAITING)
+    reads = prefetch((read(path, name) for path, name in named), _decoded_ahead(inspector, paths))
     for batch in _batches(reads, inspector.batch_size):
         usable = [
             (each, each.image, each.prepared)
@@ -164,6 +164,15 @@ def _inspected(inspector: Inspector, paths: Sequence[Path]) -> Iterator[_Read]:
         for (each, *_), each_found in zip(usable, found, strict=True):
             each.found = each_found
         yield from batch
+
+
+def _decoded_ahead(inspector: Inspector, paths: Sequence[Path]) -> int:
+    """How many images are decoded while others are inspected: a batch, if they are small."""
+    for path in paths:
+        with contextlib.suppress(ImageError):
+            height, width = read_size(path)
+            return max(_WAITING, min(inspector.batch_size, _BATCH_BYTES // (3 * height * width)))
+    return _WAITING
 
 
 def _batches(reads: Iterator[_Read], size: int) -> Iterator[list[_Read]]:

@@ -17,8 +17,8 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 def stop_gently(console: Console) -> Iterator[threading.Event]:
     """Turn Ctrl-C, SIGTERM and a closed terminal into a stop after the current step.
 
-    A second signal stops at once. Handlers are restored afterwards. A signal that is ignored, as
-    `nohup` ignores SIGHUP, stays ignored.
+    A second signal stops at once. Handlers are restored afterwards. If SIGHUP is ignored, as by
+    `nohup`, it stays ignored.
 
     Yields:
         Set when a signal has arrived.
@@ -39,7 +39,7 @@ def stop_gently(console: Console) -> Iterator[threading.Event]:
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
+        if handler is not signal.SIG_IGN or signal.Signals(number).name != "SIGHUP":
             signal.signal(number, on_signal)
     try:
         yield interrupted
