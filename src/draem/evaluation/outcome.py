@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from draem.inspection.calibration import Decision
+from draem.inspection.calibration import decide_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,9 @@ def outcome_at(
         threshold: A score at it is rejected.
         review: A score at it, but below the threshold, goes to review.
     """
-    counts = Counter((image.label, verdict(image, threshold, review)) for image in images)
+    counts = Counter(
+        (image.label, decide_at(image.anomaly_score, threshold, review)) for image in images
+    )
     return Outcome(
         counts[0, "pass"],
         counts[0, "reject"],
@@ -112,13 +114,6 @@ def outcome_at(
         counts[0, "review"],
         counts[1, "review"],
     )
-
-
-def verdict(image: ScoredImage, threshold: float, review: float | None = None) -> Decision:
-    """What becomes of one image, as `outcome_at` counts it."""
-    if image.anomaly_score >= threshold:
-        return "reject"
-    return "review" if review is not None and image.anomaly_score >= review else "pass"
 
 
 def share(part: int, whole: int) -> float:

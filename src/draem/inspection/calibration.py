@@ -165,10 +165,14 @@ def decide(score: float, calibration: Calibration | None) -> Decision | None:
     """
     if calibration is None:
         return None
-    if score >= calibration.threshold:
+    return decide_at(score, calibration.threshold, calibration.review_threshold)
+
+
+def decide_at(score: float, threshold: float, review_threshold: float | None = None) -> Decision:
+    """What becomes of an image with such a score at these thresholds."""
+    if score >= threshold:
         return "reject"
-    review = calibration.review_threshold
-    return "review" if review is not None and score >= review else "pass"
+    return "review" if review_threshold is not None and score >= review_threshold else "pass"
 
 
 def likely_rate(calibration: Calibration) -> float:

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from draem.evaluation.outcome import verdict
 from draem.evaluation.result import Evaluation, Example
 from draem.imaging.colormap import heat, outline, overlay
 from draem.imaging.encode import to_data_uri
 from draem.imaging.resize import resize_image
-from draem.inspection.calibration import Decision
+from draem.inspection.calibration import Decision, decide_at
 from draem.reporting.wording import count_text, image_name, printable, score_text
 
 _LARGEST_SIDE = 256
@@ -197,7 +196,9 @@ def _share_of(part: int, whole: int) -> str:
 def _fate(evaluation: Evaluation, example: Example) -> Decision | None:
     if evaluation.threshold is None:
         return None
-    return verdict(example.scored, evaluation.threshold, evaluation.review_threshold)
+    return decide_at(
+        example.scored.anomaly_score, evaluation.threshold, evaluation.review_threshold
+    )
 
 
 def _entry(evaluation: Evaluation, key: str, example: Example, fate: Decision | None) -> Entry:
