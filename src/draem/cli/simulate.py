@@ -40,7 +40,7 @@ def command(
     from draem.datasets.mvtec import read_normal_images
     from draem.files import make_folder
     from draem.imaging.encode import write_png
-    from draem.simulation.preview_sheet import simulation_sheet
+    from draem.simulation.preview import simulation_sheet
     from draem.training.images import read_roi, resolve_recipe
 
     made = resolve_recipe(draem.make_recipe(preset, recipe, overrides), data)

@@ -1,16 +1,20 @@
-"""Simulated anomalies over one's own images, to look at what the network will see."""
+"""Simulated anomalies over one's own images, to see what the network will see."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from draem.config import PROFILES, ProfileName, ResolvedSimulationConfig
 from draem.datasets.decoding import decode_to_memory, plan_grids, resized, tiled
 from draem.datasets.image_source import from_rgb
 from draem.datasets.mvtec import read_normal_images
 from draem.errors import RecipeError
+from draem.imaging.contact_sheet import contact_sheet
 from draem.imaging.roi import RoiLike, fit_roi
 from draem.networks.model import check_image_size
 from draem.simulation.factory import make_simulator, texture_size
@@ -40,7 +44,7 @@ def simulate(
         tile_overlap: Cut images into tiles of this size, which overlap by so many pixels, instead
             of resizing them.
         seed: The same seed gives the same samples.
-        region_of_interest: Where anomalies may lie: a mask of the images' proportions, as a file,
+        region_of_interest: Where anomalies may be: a mask of the images' proportions, as a file,
             white there, or as (height, width) bool; everywhere if omitted.
 
     Raises:
@@ -85,3 +89,32 @@ def simulate(
         None if region is None else torch.from_numpy(region),
     )
     return simulator.batch(0, samples)
+
+
+def simulation_sheet(batch: SimulatedBatch, title: str) -> NDArray[np.uint8]:
+    """A picture sheet of simulated samples as the network sees them.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+    """
+    images, simulated = to_pictures(batch.normal_images), to_pictures(batch.simulated_images)
+    masks = to_pictures(batch.anomaly_mask)[..., 0]
+    rows = [list(pictures) for pictures in zip(images, simulated, masks, strict=True)]
+    names = [
+        f"opacity {opacity:.2f}" if mask.any() else "stays normal"
+        for opacity, mask in zip(batch.opacity.tolist(), masks, strict=True)
+    ]
+    return contact_sheet(rows, ("normal", "simulated", "mask"), row_titles=names, title=title)
+
+
+def to_pictures(images: Tensor) -> NDArray[np.uint8]:
+    """Make uint8 pictures of a tensor.
+
+    Args:
+        images: (batch, channels, height, width) in [0, 1]; values outside are clipped.
+
+    Returns:
+        (batch, height, width, channels) uint8.
+    """
+    pixels = (images.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return np.asarray(pixels.permute(0, 2, 3, 1).cpu().numpy())

@@ -31,7 +31,7 @@ from draem.networks.devices import explained_memory, resolve_device
 from draem.networks.model import Draem, build_draem, check_image_size
 from draem.progress import file_progress
 from draem.simulation.factory import make_simulator
-from draem.simulation.preview_sheet import simulation_sheet
+from draem.simulation.preview import simulation_sheet
 from draem.simulation.simulator import Simulator
 from draem.training.checks import (
     check_devices,

@@ -17,7 +17,7 @@ from draem.imaging.contact_sheet import contact_sheet
 from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
 from draem.networks.model import Draem, DraemOutput
 from draem.simulation.factory import without_clean_samples
-from draem.simulation.preview_sheet import to_pictures
+from draem.simulation.preview import to_pictures
 from draem.simulation.simulator import Simulator
 from draem.training.losses import LossWeights, draem_losses
 
