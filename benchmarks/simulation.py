@@ -33,10 +33,8 @@ import torch
 
 from draem.config import PROFILES, ProfileName
 from draem.datasets.image_source import in_memory
-from draem.simulation import paper as whole
-from draem.simulation import varied
+from draem.simulation import paper, varied
 from draem.simulation.factory import make_simulator
-from draem.simulation.paper import PaperSimulator
 from draem.simulation.simulator import Simulator
 from draem.simulation.textures import builtin_textures
 from machine import machine, write_result
@@ -47,13 +45,13 @@ SIDE, BATCH, IMAGES = 256, 8, 32
 SIZES, BATCHES = (128, 256, 512, 1024), (1, 2, 4, 8, 16, 32)
 PEERS = {"anomalib": "anomalib_simulation.py", "upstream": "upstream_simulation.py"}
 _WHOLE: dict[str, tuple[object, str]] = {
-    "draws": (PaperSimulator, "_sample"),
-    "rotation": (PaperSimulator, "_rotate"),
-    "augmentation": (PaperSimulator, "_augmented_textures"),
-    "Perlin noise": (whole, "perlin_field"),
+    "parameters": (paper.PaperSimulator, "_sample_parameters"),
+    "rotation": (paper.PaperSimulator, "_rotate"),
+    "augmentation": (paper, "augment_but_last_lut"),
+    "Perlin noise": (paper, "perlin_field"),
 }
 _WINDOWS: dict[str, tuple[object, str]] = {
-    "draws": (varied.VariedSimulator, "_sample"),
+    "parameters": (varied.VariedSimulator, "_sample_parameters"),
     "windows": (varied, "crop_windows"),
     "shapes": (varied, "shape_weights"),
     "fills": (varied, "fill"),

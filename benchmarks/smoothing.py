@@ -23,6 +23,7 @@ from draem.inspection.torch_runtime import read_network
 from draem.inspection.torch_scoring import anomaly_maps
 from draem.networks.model import Draem
 from draem.simulation.factory import make_simulator, without_clean_samples
+from draem.simulation.sampling import image_order
 from draem.training.images import read_run_images
 from draem.training.recipe import make_recipe
 from machine import machine, write_result
@@ -51,7 +52,8 @@ def main() -> None:
     for step in range(arguments.rounds):
         batch = simulator.batch(step, len(held_out))
         scores = _scores(network, batch.simulated_images, shorter)
-        whole = normal[simulator.image_order(step, len(held_out)).numpy()]
+        shown = image_order(len(held_out), simulator.seed, step, len(held_out))
+        whole = normal[shown.numpy()]
         seen = batch.anomaly_mask.sum((1, 2, 3)).numpy() >= _FEWEST_PIXELS
         anomalous.append(np.maximum(scores, whole)[seen])
     found = np.concatenate(anomalous)

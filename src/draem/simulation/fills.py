@@ -11,20 +11,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from draem.simulation import lut
+from draem.simulation import lut, sampling
 from draem.simulation.augment import (
     UPSTREAM_OPERATIONS,
     AugmentationPlan,
     Operation,
-    all_but_look_up,
     augment,
-    draw_plan,
+    augment_but_last_lut,
+    sample_plan,
 )
-from draem.simulation.batch_indexing import Rows, on_device, pick, put, rows_of, take
+from draem.simulation.batch_indexing import pick, put, rows_where, take
 from draem.simulation.device_images import DeviceImages
 from draem.simulation.enhance import color
 from draem.simulation.filters import box_blur
@@ -38,13 +39,13 @@ darker or tinted; the place itself, blurred."""
 
 @dataclass(frozen=True, slots=True)
 class Fills:
-    """The parameters of one fill a row.
+    """The parameters of one fill per row.
 
     Attributes:
         kind: (batch,) index into `FILLS`.
-        texture: Where the foreign texture is cut.
+        texture: The window into a foreign texture.
         plan: How it is augmented.
-        elsewhere: Where the product's own pixels are taken from.
+        elsewhere: The window that the product's own pixels are taken from.
         tone: (batch, 3) what is added to the channels.
         relief: (batch,) in [0, 1], how much of the place's texture stays under a tone.
     """
@@ -57,7 +58,7 @@ class Fills:
     relief: Tensor
 
 
-def draw_fills(
+def sample_fills(
     weights: tuple[float, ...],
     seen: Windows,
     pictures: tuple[int, int, int],
@@ -67,39 +68,32 @@ def draw_fills(
     operations: Sequence[Operation] = UPSTREAM_OPERATIONS,
     operation_count: int = 3,
 ) -> Fills:
-    """Draw one fill a row.
+    """Sample one fill per row.
 
     Args:
         weights: How often each of `FILLS` comes, in any unit.
-        seen: Where the samples themselves are cut.
+        seen: The windows of the samples themselves.
         pictures: Number, height and width of the normal images.
         textures: Number, height and width of the textures.
         size: Height and width of the windows in pixels.
         generator: On the CPU.
         operations: What foreign textures are augmented with.
-        operation_count: How many of them a texture.
+        operation_count: How many of them per texture.
     """
     batch = len(seen.pictures)
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(batch, generator=generator)
-
-    def logarithmic(low: float, high: float) -> Tensor:
-        return torch.exp(uniform(math.log(low), math.log(high)))
-
-    kind = torch.multinomial(
-        torch.tensor(weights, dtype=torch.float32), batch, True, generator=generator
-    )
+    uniform = partial(sampling.uniform, batch, generator)
+    log_uniform = partial(sampling.log_uniform, batch, generator)
+    kind = sampling.choose(weights, batch, generator)
     texture = Windows(
         pictures=torch.randint(textures[0], (batch,), generator=generator),
         rows=uniform(0, 1) * (textures[1] - 1),
         columns=uniform(0, 1) * (textures[2] - 1),
         degrees=torch.zeros(batch),
-        scale=logarithmic(0.5, 2),
+        scale=log_uniform(0.5, 2),
         mirrored=uniform(0, 1) < 0.5,
     )
     other = kind == FILLS.index("other")
-    step, way = logarithmic(3, 30) * (min(size) / 128), uniform(0, 2 * math.pi)
+    step, way = log_uniform(3, 30) * (min(size) / 128), uniform(0, 2 * math.pi)
     step = step * seen.scale
     chosen = torch.randint(pictures[0], (batch,), generator=generator)
     between = [(side - 1) / 2 % 1 for side in size]  # pixels' centres must fall on whole numbers
@@ -116,19 +110,19 @@ def draw_fills(
         mirrored=uniform(0, 1) < 0.5,
     )
     darker = uniform(0, 1) < 0.55
-    brightness = logarithmic(0.06, 0.6) * torch.where(darker, -1.0, 1.0)
+    brightness = log_uniform(0.06, 0.6) * torch.where(darker, -1.0, 1.0)
     tint = 0.15 * torch.randn(batch, 3, generator=generator)
     return Fills(
         kind=kind,
         texture=texture,
-        plan=draw_plan(operations, batch, operation_count, generator),
+        plan=sample_plan(operations, batch, operation_count, generator),
         elsewhere=elsewhere,
         tone=brightness[:, None] + tint,
         relief=uniform(0, 1),
     )
 
 
-def made_of(fills: Fills, *names: str) -> Tensor:
+def is_filled_with(fills: Fills, *names: str) -> Tensor:
     """Which rows are filled with any of these of `FILLS`, (batch,) bool."""
     wanted = torch.tensor([FILLS.index(name) for name in names])
     return torch.isin(fills.kind, wanted)
@@ -150,52 +144,42 @@ def fill(
         images: The normal images.
         textures: The anomaly sources.
         grey: (batch,) bool on the CPU: where textures and tones must be without colour.
-        operations: Those that the fills were drawn with.
+        operations: Those that the fills were sampled with.
 
     Returns:
         (batch, 3, height, width) in [0, 1].
     """
-    device, size = normal.device, (normal.shape[2], normal.shape[3])
+    size = normal.shape[2], normal.shape[3]
     filled = torch.empty_like(normal)
-
-    def of(*names: str) -> tuple[Rows, Rows] | None:
-        rows = made_of(fills, *names).nonzero()[:, 0].tolist()
-        if not rows:
-            return None
-        chosen = rows_of(rows, len(normal))
-        return chosen, on_device(chosen, device)
-
-    if found := of("texture"):
-        rows, place = found
+    if (rows := rows_where(is_filled_with(fills, "texture"))) is not None:
         source = whole_levels(crop_windows(textures, take(fills.texture, rows), size).mul_(255))
-        put(filled, place, _augmented(source, operations, take(fills.plan, rows), grey[rows]))
-    if found := of("other", "displaced"):
-        rows, place = found
-        put(filled, place, crop_windows(images, take(fills.elsewhere, rows), size))
-    if found := of("tone"):
-        rows, place = found
-        tone = fills.tone[rows]
-        tone = torch.where(grey[rows, None], tone.mean(1, keepdim=True), tone).to(device)
-        relief = fills.relief[rows].to(device)[:, None, None, None]
-        seen = pick(normal, place)
-        base = torch.lerp(box_blur(seen, 9), seen, relief)
-        put(filled, place, base.add_(tone[:, :, None, None]).clamp_(0, 1))
-    if found := of("smear"):
-        _, place = found
-        put(filled, place, box_blur(pick(normal, place), 7))
+        put(filled, rows, _augmented(source, operations, take(fills.plan, rows), grey[rows]))
+    if (rows := rows_where(is_filled_with(fills, "other", "displaced"))) is not None:
+        put(filled, rows, crop_windows(images, take(fills.elsewhere, rows), size))
+    if (rows := rows_where(is_filled_with(fills, "tone"))) is not None:
+        tone, relief = fills.tone[rows], fills.relief[rows]
+        tone = torch.where(grey[rows, None], tone.mean(1, keepdim=True), tone)
+        put(filled, rows, _toned(pick(normal, rows), tone, relief))
+    if (rows := rows_where(is_filled_with(fills, "smear"))) is not None:
+        put(filled, rows, box_blur(pick(normal, rows), 7))
     return filled
+
+
+def _toned(images: Tensor, tone: Tensor, relief: Tensor) -> Tensor:
+    """Lighter, darker or tinted images, with as much of their texture as the relief says."""
+    tone, relief = tone.to(images.device), relief.to(images.device)
+    base = torch.lerp(box_blur(images, 9), images, relief[:, None, None, None])
+    return base.add_(tone[:, :, None, None]).clamp_(0, 1)
 
 
 def _augmented(
     images: Tensor, operations: Sequence[Operation], plan: AugmentationPlan, grey: Tensor
 ) -> Tensor:
-    """Augmented textures in [0, 1], without colour if asked."""
-    rows = grey.nonzero()[:, 0].tolist()
-    if not rows:
-        images, table = all_but_look_up(images, operations, plan)
-        return lut.look_up(images, table / 255)
+    """Augmented textures in [0, 1], without colour where asked."""
+    if (rows := rows_where(grey)) is None:
+        images, luts = augment_but_last_lut(images, operations, plan)
+        return lut.gather(images, luts / 255)
     images = augment(images, operations, plan)
-    place = on_device(rows_of(rows, len(images)), images.device)
-    colorless = torch.zeros(len(rows), device=images.device)
-    put(images, place, color(pick(images, place), colorless))
+    chosen = pick(images, rows)
+    put(images, rows, color(chosen, torch.zeros(len(chosen), device=images.device)))
     return images.float().div_(255)

@@ -1,6 +1,6 @@
-"""Point operations as tables: a new value for each of the 256 old ones.
+"""Point operations as lookup tables (LUTs): a new value for each of the 256 old ones.
 
-Every function makes one table a batch row and channel, (batch, 3, 256) float32 holding whole
+Every function makes one table per batch row and channel, (batch, 3, 256) float32 holding whole
 numbers in [0, 255]. Tables compose: `second.gather(2, first)` is first, then second.
 
 Source:
@@ -59,7 +59,7 @@ def gamma(exponent: Tensor) -> Tensor:
     """Raise the values, scaled to [0, 1], to a power.
 
     Args:
-        exponent: (batch, 3), positive; one a channel.
+        exponent: (batch, 3), positive; one per channel.
     """
     values = identity(len(exponent), exponent.device) / 255
     return _whole(values ** exponent[:, :, None] * 255)
@@ -70,7 +70,7 @@ def autocontrast(counts: Tensor, cutoff: Tensor) -> Tensor:
 
     Args:
         counts: (batch, 3, 256) how often each value occurs.
-        cutoff: (batch,) percent of the pixels, in [0, 50), left out at either end.
+        cutoff: (batch,) percent of the pixels, in [0, 50), ignored at either end.
     """
     reached = counts.cumsum(2)  # (batch, 3, 256)
     total = reached[:, :, -1:]
@@ -124,8 +124,8 @@ def _scattered(values: Tensor) -> Tensor:
     return counts.scatter_add_(1, values.long(), counts.new_ones(()).expand(values.shape))
 
 
-def through(counts: Tensor, table: Tensor) -> Tensor:
-    """The value counts of images after a table: both (batch, 3, 256)."""
+def remap_counts(counts: Tensor, table: Tensor) -> Tensor:
+    """The value counts that images have after a table: both (batch, 3, 256)."""
     return torch.zeros_like(counts).scatter_add_(2, table.long(), counts)
 
 
@@ -139,11 +139,11 @@ def apply(images: Tensor, table: Tensor) -> Tensor:
     Returns:
         (batch, 3, height, width) uint8.
     """
-    return look_up(images, table.to(torch.uint8))
+    return gather(images, table.to(torch.uint8))
 
 
-def look_up(images: Tensor, table: Tensor) -> Tensor:
-    """Look every pixel up in a table of any type, which the result has too."""
+def gather(images: Tensor, table: Tensor) -> Tensor:
+    """As `apply`, in the dtype of the table."""
     return table.gather(2, images.flatten(2).long()).view(images.shape)
 
 

@@ -40,6 +40,17 @@ def rotated_axes(
     return down, right
 
 
+def uniform_angles(batch: int, finest_cells: int, generator: torch.Generator) -> Tensor:
+    """Gradient directions for `perlin_field`, enough to rotate a square without repeating them.
+
+    Returns:
+        (batch, R, C) radians in [0, 2 pi).
+    """
+    # Rotated by 45 degrees a square looks sqrt(2) times as far along each axis.
+    nodes = math.ceil(finest_cells * math.sqrt(2)) + 2
+    return 2 * math.pi * torch.rand(batch, nodes, nodes, generator=generator)
+
+
 def perlin_noise(rows: Tensor, columns: Tensor, angles: Tensor) -> Tensor:
     """Perlin noise at any lattice coordinates.
 
@@ -68,13 +79,13 @@ def perlin_field(
     *,
     zero_outside: bool = False,
 ) -> Tensor:
-    """One rotated noise picture a batch row.
+    """One rotated noise picture per batch row.
 
     Args:
         size: Height and width in pixels.
         cells: (batch, 2) lattice cells over the height and over the width, on the CPU.
         degrees: (batch,) rotation of the noise about the picture's centre.
-        angles: (batch, R, C) gradient directions in radians; the noise is made where they are.
+        angles: (batch, R, C) gradient directions in radians, on the device of the result.
         zero_outside: What the rotation brings in from beyond the picture is 0, as in the published
             code, which rotates the finished picture; otherwise the noise goes on there.
 
@@ -142,7 +153,7 @@ def _noise(offsets: Tensor, nodes: Tensor, gradients: Tensor) -> Tensor:
 
     Args:
         offsets: (2, batch, height, width) rows and columns from the cell's first corner, in [0, 1).
-        nodes: Which lattice cell each place is in, counted from 0; the same shape.
+        nodes: (2, batch, height, width) row and column of the cell, counted from 0.
         gradients: From `_nodes`.
     """
     width = gradients.shape[-1]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from draem.simulation.batch_indexing import move, on_device, put, rows_of, take
+from draem.simulation import sampling
+from draem.simulation.batch_indexing import move, put, rows_where, take
 from draem.simulation.perlin import perlin_noise
 
 SHAPES = ("field", "blob", "line")
@@ -22,12 +24,12 @@ _FAR = 64.0
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """The parameters of one shape a row; lengths in pixels.
+    """The parameters of one shape per row; lengths in pixels.
 
     Attributes:
         kind: (batch,) index into `SHAPES`.
-        rows: (batch,) where the middle of a blob or line lies.
-        columns: The same for columns.
+        rows: (batch,) the middle of a blob or line.
+        columns: (batch,) the same along the columns.
         degrees: (batch,) how the shape is turned.
         cells: (batch, 2) a field's noise cells along the window's sides.
         threshold: (batch,) the level at which a field's noise becomes a mask.
@@ -38,7 +40,7 @@ class Shapes:
         wave: (batch,) the length over which a line winds.
         winding: (batch,) how far it leaves its course, in waves.
         softness: (batch,) in [0, 1]; 0 is a hard edge, 1 one as soft as the shape is wide.
-        offset: (batch,) where in the noise the shape lies.
+        offset: (batch,) where in the noise the shape is.
         angles: (batch, 32, 32) gradient directions of the noise, in radians.
     """
 
@@ -59,7 +61,7 @@ class Shapes:
     angles: Tensor
 
 
-def draw_shapes(
+def sample_shapes(
     weights: tuple[float, ...],
     rows: Tensor,
     columns: Tensor,
@@ -67,41 +69,37 @@ def draw_shapes(
     size: tuple[int, int],
     generator: torch.Generator,
 ) -> Shapes:
-    """Draw one shape a place.
+    """Sample one shape per place.
 
     Args:
         weights: How often each of `SHAPES` comes, in any unit.
-        rows: (batch,) where blobs and lines lie, in pixels.
-        columns: The same for columns.
+        rows: (batch,) the middle of blobs and lines, in pixels.
+        columns: (batch,) the same along the columns.
         threshold: Range of the level at which a field's noise becomes a mask.
         size: Height and width of the window in pixels.
         generator: On the CPU.
     """
     batch, side = len(rows), min(size)
+    uniform = partial(sampling.uniform, batch, generator)
 
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(batch, generator=generator)
-
-    def spread(low: float, high: float) -> Tensor:
-        """Evenly over orders of magnitude; lengths that are given for a side of 128 pixels."""
-        return torch.exp(uniform(math.log(low), math.log(high))) * (side / 128)
+    def length(low: float, high: float) -> Tensor:
+        """From a range that is given for a side of 128 pixels."""
+        return sampling.log_uniform(batch, generator, low, high) * (side / 128)
 
     finest = max(0, int(math.log2(side / 8)))
     soft = uniform(0, 1) < 0.3
     return Shapes(
-        kind=torch.multinomial(
-            torch.tensor(weights, dtype=torch.float32), batch, True, generator=generator
-        ),
+        kind=sampling.choose(weights, batch, generator),
         rows=rows,
         columns=columns,
         degrees=uniform(0, 360),
         cells=2.0 ** torch.randint(finest + 1, (batch, 2), generator=generator),
         threshold=uniform(*threshold),
-        radius=spread(2.5, 32),
-        stretch=torch.exp(uniform(0, math.log(3))),
-        length=spread(8, 110),
-        thickness=spread(0.8, 5),
-        wave=spread(8, 60),
+        radius=length(2.5, 32),
+        stretch=sampling.log_uniform(batch, generator, 1, 3),
+        length=length(8, 110),
+        thickness=length(0.8, 5),
+        wave=length(8, 60),
         winding=uniform(0, 0.35),
         softness=uniform(0, 1) * soft,
         offset=uniform(0, 8),
@@ -125,15 +123,12 @@ def shape_weights(
     # One kind after the other: choosing between distances pixel by pixel takes longer.
     weights = torch.empty(len(shapes.kind), *size, device=device)
     for kind, distance in enumerate((_to_field, _to_blob, _to_line)):
-        rows = (shapes.kind == kind).nonzero()[:, 0].tolist()
-        if not rows:
+        if (rows := rows_where(shapes.kind == kind)) is None:
             continue
-        at = rows_of(rows, len(weights))
-        chosen = move(take(shapes, at), weights.device)
-        along, across = _axes(chosen, size)
-        inside, width = distance(chosen, along, across)
+        chosen = move(take(shapes, rows), weights.device)
+        inside, width = distance(chosen, *_axes(chosen, size))
         edge = 1 + _column(chosen.softness) * width
-        put(weights, on_device(at, weights.device), inside.div_(edge).add_(0.5).clamp_(0, 1))
+        put(weights, rows, inside.div_(edge).add_(0.5).clamp_(0, 1))
     return weights
 
 

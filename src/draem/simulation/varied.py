@@ -8,24 +8,28 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from draem.simulation.batch_indexing import on_device, pick, put, rows_of, take
-from draem.simulation.device_images import resident
-from draem.simulation.fills import Fills, draw_fills, fill, made_of
+from draem.config import ResolvedSimulationConfig
+from draem.simulation import sampling
+from draem.simulation.augment import OPERATIONS
+from draem.simulation.batch_indexing import pick, put, rows_where, take
+from draem.simulation.device_images import DeviceImages, resident
+from draem.simulation.fills import Fills, fill, is_filled_with, sample_fills
 from draem.simulation.filters import box_blur, dilate
 from draem.simulation.foreground import COARSE, find_foreground, place_weights, within_roi
 from draem.simulation.grayscale import are_grayscale
-from draem.simulation.shapes import Shapes, draw_shapes, shape_weights
-from draem.simulation.simulator import SimulatedBatch, SimulatorInputs, seeded_generator
+from draem.simulation.shapes import Shapes, sample_shapes, shape_weights
+from draem.simulation.simulator import SimulatedBatch, empty_batch
 from draem.simulation.windows import Windows, crop_windows, locate
 
 _VISIBLE = 0.02
 """Changes below this share of the full range, averaged over 3x3 pixels, are not anomalies."""
 _STANDS_OUT = 0.08
-"""Moved pixels count only where the mean over 7x7 pixels changes by more of the full range."""
+"""Moved pixels count only if the mean over 7x7 pixels changes by more of the full range."""
 _INSIDE = 0.4
 """A pixel that belongs to a shape by this share or more is marked."""
 _ON_PART_SHARE = 0.85
@@ -33,152 +37,158 @@ _ON_PART_SHARE = 0.85
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One anomaly per sample."""
+    """The parameters of one anomaly per sample."""
 
     shapes: Shapes
     fills: Fills
     opacity: Tensor
-    absent: Tensor
+    present: Tensor
     on_part: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class _Parameters:
-    """All randomness of one batch, drawn on the CPU."""
+    """All randomness of one batch, a row per sample, on the CPU."""
 
     windows: Windows
     layers: tuple[_Layer, ...]
 
 
-class VariedSimulator(SimulatorInputs):
-    """Makes training batches of windows with anomalies of many kinds.
+@dataclass(eq=False)
+class VariedSimulator:
+    """Makes training batches of windows with anomalies; see `Simulator` for the attributes.
 
-    As with `Simulator`, a batch depends on the seed and the step alone.
-
-    Args:
-        normal_images: (images, 3, height, width) uint8 RGB.
-        textures: (textures, 3, any height, any width) uint8 RGB.
-        profile: `VARIED`, or settings derived from it.
-        seed: Decides everything random.
-        region_of_interest: (height, width) bool, True where anomalies may lie; everywhere where
-            left out.
-
-    Raises:
-        InputError: There are no images or textures, or they are no such tensors.
+    Textures may have any size.
     """
 
-    def _prepare(self) -> None:
+    normal_images: DeviceImages
+    textures: DeviceImages
+    profile: ResolvedSimulationConfig
+    seed: int = 0
+    region_of_interest: Tensor | None = None
+
+    def __post_init__(self) -> None:
         images, profile = self.normal_images, self.profile
-        height, width = images.shape[2:]
+        count, _, height, width = images.shape
         crop = profile.crop or max(height, width)
         self.size = min(crop, height), min(crop, width)
-        count = len(images)
+        self.operations = OPERATIONS[profile.operations]
         part = find_foreground(images) if profile.on_part else None
         self.foreground = within_roi(part, self.region_of_interest, images)
-        self._grey_images = (
-            are_grayscale(images) if profile.grey_sources else torch.zeros(count, dtype=torch.bool)
-        )
+        self._grey = are_grayscale(images) if profile.grey_sources else torch.zeros(count).bool()
         self._places = place_weights(self.foreground, images).flatten(1)
 
     def batch(self, step: int, size: int, *, rank: int = 0, world: int = 1) -> SimulatedBatch:
         """One batch of windows; see `Simulator.batch`."""
-        drawn = take(self._sample(step, size), slice(rank, None, world))
-        opacity = drawn.layers[0].opacity.to(self.normal_images.device)
-        normal = opacity.new_empty(len(opacity), 3, *self.size)
-        batch = SimulatedBatch(
-            normal, torch.empty_like(normal), torch.zeros_like(normal[:, :1]), opacity
-        )
+        parameters = take(self._sample_parameters(step, size), slice(rank, None, world))
+        batch = empty_batch(parameters.layers[0].opacity, self.size, self.normal_images.device)
         with torch.inference_mode():  # as in `PaperSimulator`
-            self._fill(batch, drawn)
+            self._fill(batch, parameters)
         return batch
 
-    def _fill(self, batch: SimulatedBatch, drawn: _Parameters) -> None:
+    def inside(self, step: int, size: int) -> Tensor | None:
+        """The region of interest in the windows of a batch; see `Simulator.inside`."""
+        return self._inside(self._sample_parameters(step, size).windows)
+
+    def _fill(self, batch: SimulatedBatch, parameters: _Parameters) -> None:
+        """Write the samples; the mask is 0 before."""
         normal, simulated, mask, _ = batch
-        normal.copy_(crop_windows(self.normal_images, drawn.windows, self.size))
+        windows = parameters.windows
+        normal.copy_(crop_windows(self.normal_images, windows, self.size))
         simulated.copy_(normal)
         shaped = torch.zeros_like(mask)
-        part, grey = self._part(drawn.windows), self._grey_images[drawn.windows.pictures]
-        inside = self._inside(drawn)
-        for layer in drawn.layers:
-            present = (~layer.absent).nonzero()[:, 0].tolist()
-            if not present:
+        part, inside = self._part(windows), self._inside(windows)
+        grey = self._grey[windows.pictures]
+        for layer in parameters.layers:
+            if (rows := rows_where(layer.present)) is None:
                 continue
-            rows = rows_of(present, len(normal))
-            place = on_device(rows, normal.device)
-            covered, weight = self._covered(
-                pick(simulated, place),
-                take(layer, rows),
-                None if part is None else pick(part, place),
-                None if inside is None else pick(inside, place),
-                grey[rows],
-            )
-            put(simulated, place, covered)
-            put(shaped, place, torch.maximum(pick(shaped, place), weight))
+            chosen = take(layer, rows)
+            weight = shape_weights(chosen.shapes, self.size, normal.device)[:, None]
+            if part is not None:
+                on_part = chosen.on_part.float().to(normal.device)[:, None, None, None]
+                weight = torch.lerp(weight, weight * pick(part, rows), on_part)
+            if inside is not None:
+                weight = weight * pick(inside, rows)
+            put(simulated, rows, self._covered(pick(simulated, rows), chosen, weight, grey[rows]))
+            put(shaped, rows, torch.maximum(pick(shaped, rows), weight))
         # A sample without the first anomaly has no other.
-        present = (~drawn.layers[0].absent).nonzero()[:, 0].tolist()
-        if present:
-            place = on_device(rows_of(present, len(normal)), normal.device)
-            before, after = pick(normal, place), pick(simulated, place)
+        if (rows := rows_where(parameters.layers[0].present)) is not None:
+            before, after = pick(normal, rows), pick(simulated, rows)
             # Only now, because a later anomaly may cover an earlier one with what was there before.
-            marked = visible(before, after).mul_(pick(shaped, place).ge_(_INSIDE))
+            marked = visible(before, after).mul_(pick(shaped, rows).ge_(_INSIDE))
             # What is not marked must not be changed either, but for the soft edge of what is.
-            put(simulated, place, torch.lerp(before, after, dilate(marked, 7)))
-            put(mask, place, marked)
+            put(simulated, rows, torch.lerp(before, after, dilate(marked, 7)))
+            put(mask, rows, marked)
 
-    def _covered(
-        self,
-        images: Tensor,
-        layer: _Layer,
-        part: Tensor | None,
-        inside: Tensor | None,
-        grey: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """The images under one more anomaly each, and how far each pixel belongs to its shape."""
-        device = images.device
-        weight = shape_weights(layer.shapes, self.size, device)[:, None]
-        if part is not None:
-            on_part = layer.on_part.float().to(device)[:, None, None, None]
-            weight = torch.lerp(weight, weight * part, on_part)
-        if inside is not None:
-            weight = weight * inside
+    def _covered(self, images: Tensor, layer: _Layer, weight: Tensor, grey: Tensor) -> Tensor:
+        """The images under one more anomaly each; its weight is changed to what stands out."""
         filled = fill(layer.fills, images, self.normal_images, self.textures, grey, self.operations)
-        moved = made_of(layer.fills, "other", "displaced").nonzero()[:, 0].tolist()
-        if moved:
-            place = on_device(rows_of(moved, len(weight)), device)
-            seen = stands_out(pick(images, place), pick(filled, place))
-            put(weight, place, pick(weight, place) * seen)
+        moved = rows_where(is_filled_with(layer.fills, "other", "displaced"))
+        if moved is not None:
+            seen = stands_out(pick(images, moved), pick(filled, moved))
+            put(weight, moved, pick(weight, moved) * seen)
         # A tone or a smear that is faint already would hardly be seen at a low opacity.
-        own = made_of(layer.fills, "tone", "smear")
-        opacity = torch.where(own, 1.0, layer.opacity).to(device)
-        return torch.lerp(images, filled, opacity[:, None, None, None] * weight), weight
+        own = is_filled_with(layer.fills, "tone", "smear")
+        opacity = torch.where(own, 1.0, layer.opacity).to(images.device)
+        return torch.lerp(images, filled, opacity[:, None, None, None] * weight)
 
     def _part(self, windows: Windows) -> Tensor | None:
         if self.foreground is None:
             return None
         return dilate(crop_windows(self.foreground, windows, self.size).gt_(0.5), 5)
 
-    def inside(self, step: int, size: int) -> Tensor | None:
-        """Where the region of interest is in the windows of a batch; see `Simulator.inside`."""
-        return self._inside(self._sample(step, size))
-
-    def _inside(self, drawn: _Parameters) -> Tensor | None:
+    def _inside(self, windows: Windows) -> Tensor | None:
         if self.region_of_interest is None:
             return None
         region = (self.region_of_interest[None, None] * 255).to(torch.uint8)
         # One and the same for all pictures.
-        first = torch.zeros_like(drawn.windows.pictures)
-        windows = dataclasses.replace(drawn.windows, pictures=first)
+        first = torch.zeros_like(windows.pictures)
+        windows = dataclasses.replace(windows, pictures=first)
         return crop_windows(resident(region), windows, self.size) > 0.5
 
-    def _sample(self, step: int, size: int) -> _Parameters:
+    def _sample_parameters(self, step: int, size: int) -> _Parameters:
         profile = self.profile
-        generator = seeded_generator(self.seed, step)
-
-        def uniform(low: float, high: float) -> Tensor:
-            return low + (high - low) * torch.rand(size, generator=generator)
-
-        pictures = self.image_order(step, size)
+        generator = sampling.seeded_generator(self.seed, step)
+        uniform = partial(sampling.uniform, size, generator)
         count, _, height, width = self.normal_images.shape
+        pictures = sampling.image_order(count, self.seed, step, size)
+        windows, rows, columns = self._sample_windows(pictures, generator)
+        clean = uniform(0, 1) < profile.clean_share
+        # Turned or enlarged, a window may have lost sight of the place.
+        row, column = locate(windows, rows, columns, self.size)
+        row, column = row.clamp(0, self.size[0] - 1), column.clamp(0, self.size[1] - 1)
+        layers = []
+        for number in range(profile.layers):
+            layers.append(
+                _Layer(
+                    shapes=sample_shapes(
+                        profile.shapes, row, column, profile.threshold, self.size, generator
+                    ),
+                    fills=sample_fills(
+                        profile.fills,
+                        windows,
+                        (count, height, width),
+                        (len(self.textures), self.textures.shape[2], self.textures.shape[3]),
+                        self.size,
+                        generator,
+                        self.operations,
+                        profile.operation_count,
+                    ),
+                    opacity=uniform(*profile.opacity),
+                    present=~clean & (uniform(0, 1) >= 0.5) if number else ~clean,
+                    on_part=uniform(0, 1) < _ON_PART_SHARE,
+                )
+            )
+            row, column = uniform(0, self.size[0]), uniform(0, self.size[1])
+        return _Parameters(windows, tuple(layers))
+
+    def _sample_windows(
+        self, pictures: Tensor, generator: torch.Generator
+    ) -> tuple[Windows, Tensor, Tensor]:
+        """One window per picture, around a place for an anomaly: its row and its column."""
+        profile = self.profile
+        uniform = partial(sampling.uniform, len(pictures), generator)
+        height, width = self.normal_images.shape[2:]
         cell = torch.multinomial(self._places[pictures], 1, generator=generator)[:, 0]
         cells = -(-height // COARSE), -(-width // COARSE)
         rows = (cell // cells[1] + uniform(0, 1)) * (height / cells[0])
@@ -195,43 +205,16 @@ class VariedSimulator(SimulatorInputs):
             scale=coarse * torch.exp(uniform(-zoom, zoom) * (uniform(0, 1) < 0.5)),
             mirrored=(uniform(0, 1) < 0.5) & profile.flips,
         )
-        clean = uniform(0, 1) < profile.clean_share
-        # Turned or enlarged, a window may have lost sight of the place.
-        row, column = locate(windows, rows, columns, self.size)
-        row, column = row.clamp(0, self.size[0] - 1), column.clamp(0, self.size[1] - 1)
-        layers = []
-        for number in range(profile.layers):
-            layers.append(
-                _Layer(
-                    shapes=draw_shapes(
-                        profile.shapes, row, column, profile.threshold, self.size, generator
-                    ),
-                    fills=draw_fills(
-                        profile.fills,
-                        windows,
-                        (count, height, width),
-                        (len(self.textures), self.textures.shape[2], self.textures.shape[3]),
-                        self.size,
-                        generator,
-                        self.operations,
-                        profile.operation_count,
-                    ),
-                    opacity=uniform(*profile.opacity),
-                    absent=clean | (uniform(0, 1) < 0.5) if number else clean,
-                    on_part=uniform(0, 1) < _ON_PART_SHARE,
-                )
-            )
-            row, column = uniform(0, self.size[0]), uniform(0, self.size[1])
-        return _Parameters(windows, tuple(layers))
+        return windows, rows, columns
 
 
 def centre(wanted: Tensor, reach: Tensor, side: int) -> Tensor:
     """The nearest centre for which a window is within the picture, on whole pixels.
 
     Args:
-        wanted: (windows,) where the centre should lie, in pixels.
-        reach: (windows,) how many pixels the window spans; where it spans more than there are, all
-            of them come to be within the window.
+        wanted: (windows,) where the centre should be, in pixels.
+        reach: (windows,) how many pixels the window spans; a window that spans more than there are
+            holds all of them.
         side: Of the picture, in pixels.
     """
     half, spare = (reach - 1) / 2, side - reach

@@ -17,7 +17,7 @@ from draem.simulation.augment import (
     AugmentationPlan,
     Operation,
     augment,
-    draw_plan,
+    sample_plan,
 )
 from draem.simulation.batch_indexing import take
 
@@ -33,7 +33,7 @@ def in_order(names: list[str], parameters: dict[str, float], profile: str) -> Au
     """A plan for one picture that applies the named operations in that order."""
     operations = OPERATIONS[profile]
     places = [[operation.name for operation in operations].index(name) for name in names]
-    plan = draw_plan(operations, 1, len(names), seeded(0))
+    plan = sample_plan(operations, 1, len(names), seeded(0))
     for operation, columns in zip(operations, plan.columns, strict=True):
         plan.parameters[:, :, columns] = float(parameters.get(operation.name, 0))
     return replace(plan, choices=torch.tensor([places]))
@@ -46,10 +46,10 @@ def one_at_a_time(
     for place, chosen in enumerate(plan.choices[0].tolist()):
         operation = operations[chosen]
         parameters = plan.parameters[:, place, plan.columns[chosen]]
-        if operation.table is not None:
-            image = lut.apply(image, operation.table(parameters))
-        elif operation.fitted is not None:
-            table = operation.fitted(parameters, lut.value_counts(image))
+        if operation.lut is not None:
+            image = lut.apply(image, operation.lut(parameters))
+        elif operation.fitted_lut is not None:
+            table = operation.fitted_lut(parameters, lut.value_counts(image))
             image = lut.apply(image, table)
         else:
             assert operation.pixels is not None
@@ -61,7 +61,7 @@ def one_at_a_time(
 def test_each_picture_gets_different_operations_all_equally_often(profile: str) -> None:
     operations = OPERATIONS[profile]
 
-    choices = draw_plan(operations, 4000, 3, seeded(1)).choices
+    choices = sample_plan(operations, 4000, 3, seeded(1)).choices
 
     assert choices.shape == (4000, 3)
     assert all(len(set(row)) == 3 for row in choices.tolist())
@@ -71,7 +71,7 @@ def test_each_picture_gets_different_operations_all_equally_often(profile: str) 
 
 
 def test_the_same_seed_gives_the_same_plan() -> None:
-    first, again, other = (draw_plan(UPSTREAM_OPERATIONS, 6, 3, seeded(s)) for s in (4, 4, 5))
+    first, again, other = (sample_plan(UPSTREAM_OPERATIONS, 6, 3, seeded(s)) for s in (4, 4, 5))
 
     assert torch.equal(first.choices, again.choices)
     assert torch.equal(first.parameters, again.parameters)
@@ -111,7 +111,7 @@ def test_operations_draw_from_their_whole_range(profile: str) -> None:
     assert [operation.name for operation in operations] == list(RANGES[profile])
     for operation in operations:
         ranges = RANGES[profile][operation.name]
-        drawn = operation.draw(4000, seeded(2))
+        drawn = operation.sample(4000, seeded(2))
         assert drawn.shape == (4000, len(ranges))
         assert drawn.dtype == torch.float32
         for column, (low, high) in zip(drawn.unbind(1), ranges, strict=True):
@@ -123,7 +123,7 @@ def test_operations_draw_from_their_whole_range(profile: str) -> None:
 def test_upstream_solarizes_half_of_its_pictures() -> None:
     (solarize,) = (o for o in UPSTREAM_OPERATIONS if o.name == "solarize")
 
-    thresholds = solarize.draw(4000, seeded(3))
+    thresholds = solarize.sample(4000, seeded(3))
 
     untouched = thresholds == 256
     assert float(untouched.float().mean()) == pytest.approx(0.5, abs=0.03)
@@ -134,7 +134,7 @@ def test_upstream_solarizes_half_of_its_pictures() -> None:
 def test_pending_tables_equal_operations_one_at_a_time(profile: str, batch: Tensor) -> None:
     operations = OPERATIONS[profile]
     images = batch.repeat(4, 1, 1, 1)
-    plan = draw_plan(operations, len(images), 4, seeded(6))
+    plan = sample_plan(operations, len(images), 4, seeded(6))
 
     augmented = augment(images, operations, plan)
 
@@ -204,7 +204,7 @@ def test_order_matters(batch: Tensor) -> None:
 @pytest.mark.parametrize("profile", ["paper", "upstream"])
 def test_a_picture_does_not_depend_on_its_neighbours(profile: str, batch: Tensor) -> None:
     operations = OPERATIONS[profile]
-    plan = draw_plan(operations, len(batch), 3, seeded(8))
+    plan = sample_plan(operations, len(batch), 3, seeded(8))
 
     together = augment(batch, operations, plan)
 
@@ -215,7 +215,7 @@ def test_a_picture_does_not_depend_on_its_neighbours(profile: str, batch: Tensor
 @pytest.mark.parametrize("profile", ["paper", "upstream"])
 def test_the_given_images_stay_as_they_were(profile: str, batch: Tensor) -> None:
     operations, before = OPERATIONS[profile], batch.clone()
-    plan = draw_plan(operations, len(batch), 3, seeded(9))
+    plan = sample_plan(operations, len(batch), 3, seeded(9))
 
     first = augment(batch, operations, plan)
 
@@ -225,6 +225,6 @@ def test_the_given_images_stay_as_they_were(profile: str, batch: Tensor) -> None
 
 
 def test_no_operations_change_nothing(batch: Tensor) -> None:
-    plan = draw_plan(PAPER_OPERATIONS, len(batch), 0, seeded(0))
+    plan = sample_plan(PAPER_OPERATIONS, len(batch), 0, seeded(0))
 
     assert torch.equal(augment(batch, PAPER_OPERATIONS, plan), batch)

@@ -3,31 +3,36 @@ from __future__ import annotations
 import pytest
 import torch
 
-from draem.simulation.batch_indexing import in_parts, pick, put, rows_of, take
+from draem.simulation.batch_indexing import in_parts, pick, put, rows_of, rows_where, take
 from draem.simulation.windows import Windows
 
 
 @pytest.mark.parametrize(
-    ("rows", "count", "expected"),
+    ("rows", "expected"),
     [
-        ([0, 1, 2], 3, slice(None)),
-        ([0], 1, slice(None)),
-        ([0, 1, 2], 4, slice(0, 3)),
-        ([2, 3], 4, slice(2, 4)),
-        ([3], 4, slice(3, 4)),
+        ([0, 1, 2], slice(0, 3)),
+        ([0], slice(0, 1)),
+        ([2, 3], slice(2, 4)),
+        ([3], slice(3, 4)),
     ],
 )
-def test_rows_that_follow_each_other_are_a_slice(
-    rows: list[int], count: int, expected: slice
-) -> None:
-    assert rows_of(rows, count) == expected
+def test_rows_that_follow_each_other_are_a_slice(rows: list[int], expected: slice) -> None:
+    assert rows_of(rows) == expected
 
 
 def test_other_rows_are_indices() -> None:
-    rows = rows_of([0, 2, 3], 4)
+    rows = rows_of([0, 2, 3])
 
     assert isinstance(rows, torch.Tensor)
     assert rows.tolist() == [0, 2, 3]
+
+
+def test_rows_are_those_that_are_true() -> None:
+    assert rows_where(torch.tensor([False, True, True])) == slice(1, 3)
+    assert rows_where(torch.tensor([False, False])) is None
+    rows = rows_where(torch.tensor([True, False, True]))
+    assert isinstance(rows, torch.Tensor)
+    assert rows.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize(
@@ -69,9 +74,11 @@ def test_what_is_picked_can_be_put_back(rows: slice | torch.Tensor) -> None:
     assert not torch.equal(changed, values)
 
 
-def test_taking_all_rows_takes_nothing_apart() -> None:
+def test_rows_are_taken_of_every_tensor() -> None:
     each = torch.arange(4.0)
     windows = Windows(each, each, each, each, each, each > 1)
 
-    assert take(windows, slice(None)) is windows
-    assert take(windows, slice(1, 3)).mirrored.tolist() == [False, True]
+    taken = take(windows, slice(1, 3))
+
+    assert taken.mirrored.tolist() == [False, True]
+    assert taken.pictures.tolist() == [1, 2]

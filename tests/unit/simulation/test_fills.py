@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from draem.simulation.augment import UPSTREAM_OPERATIONS, draw_plan
+from draem.simulation.augment import UPSTREAM_OPERATIONS, sample_plan
 from draem.simulation.batch_indexing import take
 from draem.simulation.device_images import resident
-from draem.simulation.fills import FILLS, Fills, draw_fills, fill
+from draem.simulation.fills import FILLS, Fills, fill, sample_fills
 from draem.simulation.windows import Windows, crop_windows
 
 SIZE = (24, 32)
@@ -46,7 +46,7 @@ def drawn(
     weights: tuple[float, ...], count: int = 8, seed: int = 0, seen: Windows | None = None
 ) -> Fills:
     seen = windows(count) if seen is None else seen
-    return draw_fills(weights, seen, (5, 40, 52), (3, 30, 30), SIZE, generator(seed))
+    return sample_fills(weights, seen, (5, 40, 52), (3, 30, 30), SIZE, generator(seed))
 
 
 def filled(
@@ -70,7 +70,7 @@ def filled(
 
 def unaltered(fills: Fills) -> Fills:
     """The same without augmentation of the textures."""
-    return replace(fills, plan=draw_plan(UPSTREAM_OPERATIONS, len(fills.kind), 0, generator()))
+    return replace(fills, plan=sample_plan(UPSTREAM_OPERATIONS, len(fills.kind), 0, generator()))
 
 
 def still(fills: Fills) -> Fills:

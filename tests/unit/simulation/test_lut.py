@@ -191,9 +191,9 @@ def test_value_counts_are_numpys(batch: Tensor) -> None:
 def test_counts_through_a_table_are_those_of_the_changed_images(batch: Tensor) -> None:
     table = lut.posterize(torch.arange(1.0, len(batch) + 1))
 
-    through = lut.through(lut.value_counts(batch), table)
+    counts = lut.remap_counts(lut.value_counts(batch), table)
 
-    assert torch.equal(through, lut.value_counts(lut.apply(batch, table)))
+    assert torch.equal(counts, lut.value_counts(lut.apply(batch, table)))
 
 
 def test_identity_changes_nothing(batch: Tensor) -> None:

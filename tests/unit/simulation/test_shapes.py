@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from draem.simulation.batch_indexing import move, take
-from draem.simulation.shapes import SHAPES, Shapes, draw_shapes, shape_weights
+from draem.simulation.shapes import SHAPES, Shapes, sample_shapes, shape_weights
 
 ONLY = {
     name: tuple(float(index == own) for index in range(len(SHAPES)))
@@ -28,7 +28,7 @@ def drawn(
 ) -> Shapes:
     """Shapes of one kind in the middle of the window, with some of their values given."""
     middle = [torch.full((count,), float(side // 2)) for side in size]
-    shapes = draw_shapes(ONLY[name], *middle, (0.2, 0.6), size, generator(seed))
+    shapes = sample_shapes(ONLY[name], *middle, (0.2, 0.6), size, generator(seed))
     return replace(shapes, **{key: torch.full((count,), value) for key, value in values.items()})
 
 
@@ -46,7 +46,7 @@ def test_weights_for_one_shape_draw_it_alone(name: str) -> None:
 def test_shapes_come_as_often_as_weighed() -> None:
     place = torch.zeros(3000)
 
-    kind = draw_shapes((1, 3, 4), place, place, (0.2, 0.6), (48, 64), generator()).kind
+    kind = sample_shapes((1, 3, 4), place, place, (0.2, 0.6), (48, 64), generator()).kind
 
     shares = torch.bincount(kind, minlength=3) / 3000
     torch.testing.assert_close(shares, torch.tensor([1, 3, 4]) / 8, atol=0.03, rtol=0)
@@ -100,7 +100,7 @@ def test_shapes_are_a_function_of_the_generator() -> None:
 
 def test_mixed_shapes_are_each_what_they_are_alone() -> None:
     place = torch.tensor([10.0, 20, 30, 25, 15, 40])
-    shapes = draw_shapes((1, 1, 1), place, place, (0.1, 0.3), (48, 64), generator(3))
+    shapes = sample_shapes((1, 1, 1), place, place, (0.1, 0.3), (48, 64), generator(3))
 
     together = shape_weights(shapes, (48, 64))
 

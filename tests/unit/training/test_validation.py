@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from draem.config import PAPER
 from draem.inspection.scoring import filter_side
 from draem.networks.model import DraemOutput
-from draem.simulation.paper import PaperSimulator
+from draem.simulation.factory import make_simulator
 from draem.training.losses import LossWeights
 from draem.training.validation import Validation
 from tests.support import source
@@ -30,7 +30,7 @@ def validation(region: Tensor | None) -> Validation:
     white = torch.full((1, 3, *SIZE), 255, dtype=torch.uint8)
     profile = PAPER.replace(rotation_share=0, opacity=(1.0, 1.0), operation_count=0)
     return Validation(
-        PaperSimulator(source(normal), source(white), profile, 0, region),
+        make_simulator(source(normal), source(white), profile, 0, region),
         16,
         LossWeights(),
         filter_side(*SIZE),

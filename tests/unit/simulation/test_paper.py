@@ -9,16 +9,11 @@ from torch import Tensor
 from draem.config import PAPER, PROFILES, UPSTREAM, VARIED, ResolvedSimulationConfig
 from draem.errors import InputError
 from draem.simulation.device_images import resident
+from draem.simulation.factory import make_simulator
 from draem.simulation.grayscale import are_grayscale, is_grayscale
-from draem.simulation.paper import PaperSimulator
-from draem.simulation.perlin import perlin_field
+from draem.simulation.perlin import perlin_field, uniform_angles
 from draem.simulation.rectangles import rectangles
-from draem.simulation.simulator import (
-    SimulatedBatch,
-    Simulator,
-    seeded_generator,
-    uniform_angles,
-)
+from draem.simulation.simulator import SimulatedBatch, Simulator
 from tests.support import pixel_grid, source
 
 STILL = UPSTREAM.replace(rotation_share=0)
@@ -37,7 +32,7 @@ def plain(levels: list[int], size: tuple[int, int] = (16, 16)) -> Tensor:
 def simulator(
     profile: ResolvedSimulationConfig = UPSTREAM, size: tuple[int, int] = (32, 48), seed: int = 0
 ) -> Simulator:
-    return PaperSimulator(
+    return make_simulator(
         source(pictures(5, size)), source(pictures(3, size, seed=1)), profile, seed
     )
 
@@ -67,7 +62,7 @@ def test_images_are_blended_inside_the_mask_alone(profile: ResolvedSimulationCon
     white = torch.full((1, 3, 32, 48), 255, dtype=torch.uint8)
     unaltered = profile.replace(operation_count=0, clean_share=0)
 
-    batch = PaperSimulator(source(pictures(5)), source(white), unaltered).batch(0, 16)
+    batch = make_simulator(source(pictures(5)), source(white), unaltered).batch(0, 16)
 
     marked = batch.anomaly_mask.expand(-1, 3, -1, -1) == 1
     opacity = batch.opacity[:, None, None, None]
@@ -97,14 +92,16 @@ def test_masks_are_the_thresholded_noise(
 ) -> None:
     made = simulator(profile.replace(clean_share=0.3))
 
-    batch, draws = made.batch(2, 24), made._sample(2, 24)
+    batch, sampled = made.batch(2, 24), made._sample_parameters(2, 24)
 
     noise, other = (
-        perlin_field((32, 48), draws.cells, draws.noise_degrees, draws.angles, zero_outside=zeroed)
+        perlin_field(
+            (32, 48), sampled.cells, sampled.noise_degrees, sampled.angles, zero_outside=zeroed
+        )
         for zeroed in (zero_outside, not zero_outside)
     )
     marked, marked_otherwise = (
-        (field > draws.threshold[:, None, None]) & ~draws.clean[:, None, None]
+        (field > sampled.threshold[:, None, None]) & ~sampled.clean[:, None, None]
         for field in (noise, other)
     )
     assert torch.equal(batch.anomaly_mask[:, 0], marked.float())
@@ -147,7 +144,7 @@ def test_processes_share_the_rows_of_one_batch(
 
 def test_every_image_comes_once_before_any_comes_twice() -> None:
     levels = list(range(10, 80, 10))
-    made = PaperSimulator(source(plain(levels)), source(plain([0])), STILL, seed=3)
+    made = make_simulator(source(plain(levels)), source(plain([0])), STILL, seed=3)
 
     seen = [
         round(255 * float(image[0, 0, 0]))
@@ -163,7 +160,7 @@ def test_every_image_comes_once_before_any_comes_twice() -> None:
 def test_a_batch_may_be_larger_than_the_set() -> None:
     levels = [10, 20, 30]
 
-    batch = PaperSimulator(source(plain(levels)), source(plain([0])), STILL).batch(0, 9)
+    batch = make_simulator(source(plain(levels)), source(plain([0])), STILL).batch(0, 9)
 
     seen = (255 * batch.normal_images[:, 0, 0, 0]).round().int().tolist()
     assert sorted(seen) == sorted(3 * levels)
@@ -173,7 +170,7 @@ def test_every_texture_is_used() -> None:
     sources = plain([51, 102, 153])
     always = STILL.replace(opacity=(1, 1), clean_share=0, operation_count=0)
 
-    batch = PaperSimulator(source(plain([0])), source(sources), always).batch(0, 200)
+    batch = make_simulator(source(plain([0])), source(sources), always).batch(0, 200)
 
     used = (255 * batch.simulated_images.amax((1, 2, 3))).round().int()
     shares = torch.bincount(used, minlength=256)[[0, 51, 102, 153]] / 200
@@ -221,7 +218,7 @@ def test_masks_mark_a_small_part_and_never_everything(
 
 def test_normal_images_are_rotated_as_often_as_asked() -> None:
     def turned(profile: ResolvedSimulationConfig) -> Tensor:
-        made = PaperSimulator(
+        made = make_simulator(
             source(pictures(1, (8, 8))),
             source(plain([0], (8, 8))),
             profile.replace(operation_count=0),
@@ -236,13 +233,15 @@ def test_normal_images_are_rotated_as_often_as_asked() -> None:
 
 def test_rotation_keeps_within_its_angle_and_fill() -> None:
     white = plain([255], (33, 33))
-    draws = PaperSimulator(source(white), source(white), PAPER)._sample(0, 1000).rotation
+    degrees = (
+        make_simulator(source(white), source(white), PAPER)._sample_parameters(0, 1000).rotation
+    )
 
-    assert float(draws.min()) < -44
-    assert float(draws.max()) > 44
-    assert float(draws.abs().max()) <= 45
-    mirrored = PaperSimulator(source(white), source(white), PAPER).batch(0, 20).normal_images
-    blackened = PaperSimulator(
+    assert float(degrees.min()) < -44
+    assert float(degrees.max()) > 44
+    assert float(degrees.abs().max()) <= 45
+    mirrored = make_simulator(source(white), source(white), PAPER).batch(0, 20).normal_images
+    blackened = make_simulator(
         source(white), source(white), PAPER.replace(rotation_fill="black")
     ).batch(0, 20)
     assert float(mirrored.min()) == 1
@@ -250,7 +249,7 @@ def test_rotation_keeps_within_its_angle_and_fill() -> None:
 
 
 def test_lattice_cells_are_powers_of_two_up_to_the_finest() -> None:
-    cells = simulator()._sample(0, 600).cells
+    cells = simulator()._sample_parameters(0, 600).cells
 
     assert cells.shape == (600, 2)
     assert sorted(cells.unique().tolist()) == [1, 2, 4, 8, 16, 32]
@@ -276,12 +275,6 @@ def test_the_given_pictures_stay_as_they_were() -> None:
     assert torch.equal(made.textures.stored, textures)
 
 
-def test_a_simulator_that_is_there_already_is_not_made_again() -> None:
-    made = simulator(PAPER, seed=9)
-
-    assert made.to("cpu") is made
-
-
 @pytest.mark.parametrize(
     ("images", "textures", "words"),
     [
@@ -295,7 +288,7 @@ def test_a_simulator_that_is_there_already_is_not_made_again() -> None:
 )
 def test_unusable_pictures_are_refused(images: Tensor, textures: Tensor, words: list[str]) -> None:
     with pytest.raises(InputError) as caught:
-        PaperSimulator(source(images), source(textures), PAPER)
+        make_simulator(source(images), source(textures), PAPER)
 
     assert all(word in str(caught.value) for word in words)
 
@@ -334,15 +327,6 @@ def test_gradients_suffice_for_every_rotation_of_a_square(finest: int) -> None:
         assert int(needed.max()) <= nodes
 
 
-def test_seeded_generators_differ_by_every_key() -> None:
-    keys = [(0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (2**63, 0), (0, 2**40)]
-
-    drawn = [torch.rand(4, generator=seeded_generator(*key)) for key in keys]
-
-    assert len({tuple(numbers.tolist()) for numbers in drawn}) == len(keys)
-    assert torch.equal(drawn[3], torch.rand(4, generator=seeded_generator(0, -1)))
-
-
 @pytest.mark.parametrize("colored", [False, True])
 def test_grey_products_get_grey_anomalies(colored: bool) -> None:
     generator = torch.Generator().manual_seed(3)
@@ -352,14 +336,14 @@ def test_grey_products_get_grey_anomalies(colored: bool) -> None:
         images[:, 0] //= 2
     textures = torch.randint(0, 256, (5, 3, 32, 32), generator=generator, dtype=torch.uint8)
     profile = UPSTREAM.replace(clean_share=0.0, grey_sources=True)
-    batch = PaperSimulator(source(images), source(textures), profile, seed=1).batch(0, 16)
+    batch = make_simulator(source(images), source(textures), profile, seed=1).batch(0, 16)
     inside = (batch.simulated_images - batch.normal_images).abs() > 0
     assert inside.any()
     spread = batch.simulated_images.amax(1) - batch.simulated_images.amin(1)
     assert (spread.max() > 1e-6) == colored
 
     as_published = profile.replace(grey_sources=False)
-    batch = PaperSimulator(source(images), source(textures), as_published, seed=1).batch(0, 16)
+    batch = make_simulator(source(images), source(textures), as_published, seed=1).batch(0, 16)
     assert (batch.simulated_images.amax(1) - batch.simulated_images.amin(1)).max() > 0.1
 
 
@@ -423,7 +407,7 @@ def test_a_rectangle_covers_what_it_was_drawn_to() -> None:
     assert torch.equal(marked, expected)
 
 
-def test_the_other_draws_are_what_they_would_be_without_rectangles() -> None:
+def test_the_other_parameters_are_what_they_would_be_without_rectangles() -> None:
     perlin, boxes = (simulator(PAPER.replace(mask_shape=s)) for s in ("perlin", "rectangle"))
 
     assert torch.equal(perlin.batch(1, 6).normal_images, boxes.batch(1, 6).normal_images)
