@@ -197,7 +197,7 @@ def _check_finite(output: RuntimeOutput, source: Path) -> None:
         raise InputError(
             "the model gives maps or scores that are not finite",
             path=source,
-            hint="Check that its weights are finite; train it again where they are not",
+            hint="Check that its weights are finite; train it again if they are not",
         )
 
 

@@ -18,7 +18,7 @@ _CONTRAST_SUM = 637
 _PLAIN_SHARE = 0.9
 _SHARES = (0.01, 0.6)
 COARSE = 8
-"""Side, in pixels, of the cells that places are drawn from."""
+"""Side, in pixels, of the cells that places are sampled from."""
 
 
 def find_foreground(images: DeviceImages) -> DeviceImages | None:

@@ -43,7 +43,7 @@ def _color_spread(images: DeviceImages) -> Tensor:
         red, green, blue = part.unbind(1)
         spread = torch.maximum(torch.maximum(red, green), blue)
         spread = spread - torch.minimum(torch.minimum(red, green), blue)
-        # A sum of whole numbers is the same in whatever order the pixels lie.
+        # A sum of whole numbers is the same in whatever order the pixels are.
         total = spread.sum((1, 2), dtype=torch.int64)
         spreads[start : start + len(part)] = total / spread[0].numel()
     return spreads

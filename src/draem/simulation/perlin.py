@@ -124,7 +124,7 @@ def _reach(size: tuple[int, int], cells: Tensor) -> list[tuple[int, int]]:
 
 
 def _inside(places: Tensor, last: Tensor) -> Tensor:
-    """1 if a place is within the picture, else 0, (batch, height, width)."""
+    """1 for a place within the picture, else 0, (batch, height, width)."""
     # As numbers, because torch compares into bool many times slower on a CPU.
     inside = places.clamp(torch.zeros_like(last), last).eq_(places)
     return inside[0].mul_(inside[1])

@@ -6,26 +6,26 @@ import torch
 from torch import Tensor
 
 
-def rectangles(size: tuple[int, int], draws: Tensor) -> Tensor:
+def rectangles(size: tuple[int, int], uniforms: Tensor) -> Tensor:
     """Masks of one to three rectangles with sides of a fiftieth to four tenths of the picture's.
 
     Args:
         size: Height and width in pixels.
-        draws: (batch, 3, 5) in [0, 1): for each rectangle its height, width, top and left, and
+        uniforms: (batch, 3, 5) in [0, 1): for each rectangle its height, width, top and left, and
             whether it is there; the first always is.
 
     Returns:
         (batch, height, width) bool.
     """
-    marked = torch.zeros(len(draws), *size, dtype=torch.bool, device=draws.device)
-    for number, drawn in enumerate(draws.unbind(1)):
+    marked = torch.zeros(len(uniforms), *size, dtype=torch.bool, device=uniforms.device)
+    for number, uniform in enumerate(uniforms.unbind(1)):
         inside = torch.ones_like(marked)
         for axis, side in enumerate(size):
-            length = (side * (0.02 + 0.38 * drawn[:, axis])).ceil()
-            first = (drawn[:, 2 + axis] * (side - length + 1)).floor()
-            places = torch.arange(side, device=draws.device)
+            length = (side * (0.02 + 0.38 * uniform[:, axis])).ceil()
+            first = (uniform[:, 2 + axis] * (side - length + 1)).floor()
+            places = torch.arange(side, device=uniforms.device)
             along = (places >= first[:, None]) & (places < (first + length)[:, None])
             inside &= along[:, :, None] if axis == 0 else along[:, None, :]
-        there = drawn[:, 4] < (1.0 if number == 0 else 0.5)
+        there = uniform[:, 4] < (1.0 if number == 0 else 0.5)
         marked |= inside & there[:, None, None]
     return marked

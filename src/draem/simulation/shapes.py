@@ -133,7 +133,7 @@ def shape_weights(
 
 
 def _to_field(shapes: Shapes, along: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
-    """How far inside a field each pixel lies, and how wide a field is, in pixels."""
+    """How far inside a field each pixel is, and how wide a field is, in pixels."""
     cells = [_column(side / shapes.cells[:, axis]) for axis, side in enumerate(along.shape[1:])]
     noise = _noise(shapes, along, across, *cells)
     # Noise climbs by about two of its units over a cell.
@@ -157,8 +157,8 @@ def _to_line(shapes: Shapes, along: Tensor, across: Tensor) -> tuple[Tensor, Ten
     noise = _noise(shapes, along, across, wave, wave)
     to_end = 1 - along.abs().div_(end)
     away = noise.mul_(_column(shapes.winding) * wave).add_(across).abs_()
-    beside = (2 * to_end).clamp_(max=1).mul_(half).sub_(away)
-    return torch.minimum(beside, to_end.mul_(end)), 2 * half
+    to_side = (2 * to_end).clamp_(max=1).mul_(half).sub_(away)
+    return torch.minimum(to_side, to_end.mul_(end)), 2 * half
 
 
 def _noise(

@@ -1,4 +1,4 @@
-"""Windows into images: how they are cut, turned, enlarged and mirrored."""
+"""Windows into images: cropped, turned, enlarged and mirrored."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _COARSE = 2
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """One window a row, each into one of many pictures.
+    """One window per row, each into one of many pictures.
 
     Attributes:
         pictures: (batch,) index of the picture.
-        rows: (batch,) the window's centre in the picture, in pixels; where the window is neither
-            turned nor scaled, such that its pixels' centres fall on those of the picture.
-        columns: The same for columns.
+        rows: (batch,) the window's centre in the picture, in pixels; if the window is neither
+            turned nor scaled, its pixels' centres fall on those of the picture.
+        columns: (batch,) the same along the columns.
         degrees: (batch,) how far what is seen is turned, anticlockwise.
-        scale: (batch,) picture pixels a window pixel; below 1 enlarges.
+        scale: (batch,) picture pixels per window pixel; below 1 enlarges.
         mirrored: (batch,) whether left and right change places.
     """
 
@@ -170,7 +170,7 @@ def locate(
     Args:
         windows: The windows.
         rows: (batch,) the place in the picture, in pixels.
-        columns: The same for columns.
+        columns: (batch,) the same along the columns.
         size: Height and width of the windows in pixels.
 
     Returns:
