@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from draem.demo.camera import cast_shadow, slopes
 from surfaces import GREY_SHARE, Floats, Studio, random_color
 
 SURFACE_SHARE = 0.5
@@ -56,8 +57,9 @@ def _with_part(studio: Studio, rng: np.random.Generator, picture: Floats, *, gre
         engraving = cv2.GaussianBlur(_outline(rng, studio.side), (0, 0), float(rng.uniform(0.5, 3)))
         part = part + np.float32(rng.uniform(-0.35, 0.35)) * engraving[:, :, None]
     if rng.random() < 0.5:
-        shadow = cv2.GaussianBlur(outline, (0, 0), float(rng.uniform(3, 14)))
-        picture = picture * (1 - np.float32(rng.uniform(0.05, 0.5)) * shadow[:, :, None])
+        picture = cast_shadow(
+            picture, outline, softness=rng.uniform(3, 14), strength=rng.uniform(0.05, 0.5)
+        )
     share = outline[:, :, None]
     return np.asarray(picture * (1 - share) + part * share, np.float32)
 
@@ -65,10 +67,10 @@ def _with_part(studio: Studio, rng: np.random.Generator, picture: Floats, *, gre
 def _relief(rng: np.random.Generator, outline: Floats) -> Floats:
     """Light and shade on rounded edges."""
     height = cv2.GaussianBlur(outline, (0, 0), float(rng.uniform(1, 8)))
-    turn, strength = rng.uniform(0, 2 * math.pi), np.float32(rng.uniform(1, 6))
-    right = cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=0.5) * np.float32(math.cos(turn))
-    down = cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=0.5) * np.float32(math.sin(turn))
-    return np.asarray(strength * (right + down), np.float32)
+    turn, strength = rng.uniform(0, 2 * math.pi), np.float32(4 * rng.uniform(1, 6))
+    right, down = slopes(height)
+    towards = right * np.float32(math.cos(turn)) + down * np.float32(math.sin(turn))
+    return np.asarray(strength * towards, np.float32)
 
 
 def _photographed(rng: np.random.Generator, picture: Floats, *, grey: bool) -> Floats:
@@ -142,7 +144,7 @@ def _rod(rng: np.random.Generator, mask: NDArray[np.uint8], centre: Floats) -> N
 
 
 def _bars(rng: np.random.Generator, mask: NDArray[np.uint8], centre: Floats) -> None:
-    del centre  # bars lie anywhere
+    del centre  # bars are anywhere
     for _ in range(rng.integers(2, 7)):
         x1, y1, x2, y2 = (int(v) for v in rng.uniform(0, len(mask), 4))
         cv2.line(mask, (x1, y1), (x2, y2), 255, int(rng.uniform(0.02, 0.1) * len(mask)))

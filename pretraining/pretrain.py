@@ -46,7 +46,7 @@ def main() -> None:
             "compact",
             overrides={
                 "network": {"image_size": (SIDE, SIDE)},
-                # Products that no camera has seen may lie anyhow; no background is to be trusted.
+                # Made-up products may have any pose, and no background is to be trusted.
                 "simulation": {
                     "rotation_share": 0.3,
                     "flips": True,

@@ -1,4 +1,4 @@
-"""Photographs of the procedural product: light, shadow, lens and sensor."""
+"""Photographs of rendered parts: light, shadow, lens and sensor."""
 
 from __future__ import annotations
 
@@ -37,11 +37,30 @@ def look(part: Part) -> Floats:
     return np.asarray(np.clip(picture, 0, 1), np.float32)
 
 
+def slopes(height: Floats) -> tuple[Floats, Floats]:
+    """How much a surface rises per pixel to the right and downwards, each (H, W)."""
+    right = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
+    down = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
+    return np.asarray(right, np.float32), np.asarray(down, np.float32)
+
+
+def cast_shadow(background: Floats, cover: Floats, softness: float, strength: float) -> Floats:
+    """A background under a part's soft shadow.
+
+    Args:
+        background: (H, W, 3).
+        cover: (H, W) how much of each pixel the shadow would cover if it were sharp, [0, 1].
+        softness: Standard deviation of its edge in pixels.
+        strength: How much of the light it takes, [0, 1].
+    """
+    shadow = cv2.GaussianBlur(cover, (0, 0), softness)
+    return np.asarray(background * (1 - np.float32(strength) * shadow[:, :, None]), np.float32)
+
+
 def _surface(part: Part) -> Floats:
     """The lit metal, as if it covered the whole image, (H, W, 3)."""
     scene = part.scene
-    slope_x = cv2.Sobel(part.height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
-    slope_y = cv2.Sobel(part.height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
+    slope_x, slope_y = slopes(part.height)
     steepness = 1 / np.sqrt(1 + slope_x**2 + slope_y**2)
 
     plane = math.cos(scene.elevation)
@@ -80,15 +99,9 @@ def _background(part: Part) -> Floats:
     """The conveyor under the part's soft shadow, (H, W, 3)."""
     cover = np.clip(0.5 - part.outside, 0, 1)
     reach = 5.0 * part.unit
-    move = np.array(
-        [
-            [1, 0, -reach * math.cos(part.scene.azimuth)],
-            [0, 1, -reach * math.sin(part.scene.azimuth)],
-        ]
-    )
-    shadow = cv2.warpAffine(cover, move, (part.size, part.size))
-    shadow = cv2.GaussianBlur(shadow, (0, 0), 2.6 * part.unit)
-    return np.asarray(part.scene.conveyor * (1 - 0.62 * shadow[:, :, None]), np.float32)
+    right, down = -reach * math.cos(part.scene.azimuth), -reach * math.sin(part.scene.azimuth)
+    moved = cv2.warpAffine(cover, np.array([[1, 0, right], [0, 1, down]]), (part.size, part.size))
+    return cast_shadow(part.scene.conveyor, np.asarray(moved), 2.6 * part.unit, 0.62)
 
 
 def _illumination(part: Part) -> Floats:

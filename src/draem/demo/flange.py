@@ -1,7 +1,7 @@
 """The good part of the procedural product: a turned steel flange on a conveyor, as plain fields.
 
 Everything a photograph of the part depends on is drawn here once and kept in one frozen `Part`;
-`product_camera` turns a `Part` into an image and `product_defects` changes some of its fields.
+`camera` turns a `Part` into an image and `defects` changes some of its fields.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Part:
     """One part and its surroundings, ready to be photographed; all fields are (H, W) unless said.
 
     Attributes:
-        pose: Where the part lies.
+        pose: Where the part is.
         outside: Signed distance to the material in pixels, negative inside.
         height: Height of the surface in pixels.
         grain: Turning marks left by the tool, zero on average, about [-1, 1].
@@ -128,7 +128,7 @@ def machine(
     """Turn the flange and drill its holes.
 
     Args:
-        pose: Where the part lies.
+        pose: Where the part is.
         size: Width and height of the image in pixels.
         holes: Which of the bolt holes are drilled.
 
@@ -155,7 +155,7 @@ def print_marks(pose: Pose, size: int, marks: tuple[str, ...] = MARKS) -> Floats
     """Laser-mark the part's type and its square code.
 
     Args:
-        pose: Where the part lies.
+        pose: Where the part is.
         size: Width and height of the image in pixels.
         marks: Which of `MARKS` are there.
 
