@@ -48,12 +48,14 @@ def command(
     cache: Annotated[
         Literal["auto", "always", "never"],
         typer.Option(
-            help="Keep decoded images on the disk; auto: where they would fill much of the memory."
+            help="Keep decoded images on the disk; auto: if they would fill much of the memory."
         ),
     ] = "auto",
     cache_dir: Annotated[
         Path | None,
-        typer.Option(help="Where they are kept.", show_default="$DRAEM_CACHE or ~/.cache/draem"),
+        typer.Option(
+            help="Folder of the decoded images.", show_default="$DRAEM_CACHE or ~/.cache/draem"
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     recipe: Annotated[

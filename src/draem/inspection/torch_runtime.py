@@ -34,7 +34,7 @@ class TorchRuntime:
         model.eval().requires_grad_(False)
         fold_batch_norm(model)
         self._model = model.to(device)
-        self._model = self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model.use_channels_last()
         self._device = device
         self._side = side
 

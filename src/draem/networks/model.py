@@ -88,6 +88,10 @@ class Draem(nn.Module):
         logits = logits[..., :height, :width]
         return functional.interpolate(logits, size=like.shape[-2:], mode="bilinear")
 
+    def use_channels_last(self) -> None:
+        """Store weights in the order in which convolutions are fastest."""
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
     def checkpoint_activations(self, recompute: bool = True) -> None:
         """Train with less memory and more time; see `CheckpointedModule`."""
         for part in self.modules():

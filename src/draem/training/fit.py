@@ -220,7 +220,7 @@ def _build(
     if options.init == "warm":
         load_warm_start(network)
     network.checkpoint_activations(options.activation_checkpointing)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.use_channels_last()
     optimizer = make_optimizer(
         network, options.optimizer, options.learning_rate, options.weight_decay
     )
