@@ -29,7 +29,7 @@ Series = dict[str, tuple[list[float], list[float]]]
 
 INTRODUCTION = """# Performance
 
-What draem costs in time and memory, beside its peers where they do the same. This page is made by
+What draem costs in time and memory, next to its peers if they do the same. This page is made by
 `python benchmarks/performance.py` from the files in
 [`benchmarks/results`](https://github.com/draem/draem/tree/main/benchmarks/results). Below each
 title stands the command that measures it
