@@ -32,9 +32,8 @@ INTRODUCTION = """# Performance
 What draem costs in time and memory, next to its peers if they do the same. This page is made by
 `python benchmarks/performance.py` from the files in
 [`benchmarks/results`](https://github.com/draem/draem/tree/main/benchmarks/results). Below each
-title stands the command that measures it
-again. Times are medians of several rounds in which all sides take turns. Compare figures of one
-table; two tables may come from different runs.
+title stands the command that measures it again. Times are medians of several rounds in which all
+sides take turns. Compare figures of one table; two tables may come from different runs.
 
 For inference see also [Deploy](deploy.md), for accuracy [Results](results.md).
 """

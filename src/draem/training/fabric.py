@@ -51,7 +51,7 @@ def precision_of(name: str, device: torch.device) -> Precision:
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Hide Lightning's advice to its developers from our users."""
-    loggers = [logging.getLogger(name) for name in ("lightning.fabric", "lightning_utilities")]
+    loggers = [logging.getLogger(name) for name in ("lightning.fabric", "lightning.pytorch")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
