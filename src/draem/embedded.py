@@ -83,9 +83,9 @@ def _hash(path: Path, data: bytes, held: str) -> str:
     digest = hashlib.sha256(view[:place])
     digest.update(_BLANK.encode())
     digest.update(view[place + len(held) :])
-    beside = weights_file(path)
-    if beside is not None and beside.is_file():
-        with beside.open("rb") as file:
+    weights = weights_file(path)
+    if weights is not None and weights.is_file():
+        with weights.open("rb") as file:
             while part := file.read(_PART):
                 digest.update(part)
     return digest.hexdigest()

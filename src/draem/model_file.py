@@ -135,7 +135,7 @@ def write_card(path: str | Path, card: ModelCard) -> None:
             path=path,
             expected=f"weights of fingerprint {card.fingerprint}",
             found=held,
-            hint="It may have been replaced meanwhile; run the command again",
+            hint="It may have been replaced in the meantime; run the command again",
         )
     writer(path.resolve(), card)
 
@@ -282,12 +282,12 @@ def _opened(path: str | Path, framework: str) -> Any:
 
 def _exported_card(path: Path) -> ModelCard:
     check_exists(path)
-    beside = weights_file(path)
-    if beside is not None and not beside.is_file():
+    weights = weights_file(path)
+    if weights is not None and not weights.is_file():
         raise ModelFileError(
             "this model's weights, the second file that `draem export` wrote, are missing",
             path=path,
-            expected=f"{beside.name} beside it",
+            expected=f"{weights.name} next to it",
             hint="Copy both files",
         )
     try:

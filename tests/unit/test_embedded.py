@@ -164,7 +164,7 @@ def test_the_weights_file_an_xml_file_are_verified_too(tmp_path: Path) -> None:
     with pytest.raises(HashMismatchError):
         read_embedded(path)
     weights.unlink()
-    with pytest.raises(ModelFileError, match=r"weights.* missing. Expected m.bin beside it"):
+    with pytest.raises(ModelFileError, match=r"weights.* missing. Expected m.bin next to it"):
         read_card(path)
 
 

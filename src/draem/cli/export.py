@@ -24,7 +24,7 @@ def command(
     to: Annotated[To, typer.Option(help="The runtime that it is for.")] = To.ONNX,
     out: Annotated[
         Path | None,
-        typer.Option(help="The file to write: .onnx, .xml or .mnn; beside the model by default."),
+        typer.Option(help="The file to write: .onnx, .xml or .mnn; next to the model by default."),
     ] = None,
     reconstruction: Annotated[
         bool, typer.Option("--reconstruction", help="Let it give the reconstruction too.")

@@ -91,7 +91,7 @@ def read_test_samples(root: str | Path) -> tuple[Sample, ...]:
         raise DatasetError("there is no folder `test` in it", path=root, expected=_LAYOUT)
     samples: list[Sample] = []
     problems: list[DraemError] = [
-        DatasetError("lies directly in `test`, so nothing says whether it is good", path=path)
+        DatasetError("is directly in `test`, so nothing says whether it is good", path=path)
         for path in find_images(test)
     ]
     for folder in subfolders(test):
@@ -234,7 +234,7 @@ def _refuse_mixed_folders(root: Path, images: Sequence[Path]) -> None:
         others = [other.name for other in subfolders(folder.parent) if other != folder]
         if folder != root and others:
             raise DatasetError(
-                f"there is a folder `{others[0]}` beside `{folder.name}`, so anomalous images "
+                f"there is a folder `{others[0]}` next to `{folder.name}`, so anomalous images "
                 "might be learned as normal",
                 path=folder.parent,
                 hint=f"Name {folder} if only that holds images of good parts",

@@ -115,7 +115,7 @@ def check_roi_file(mask: str | Path, images: Iterable[Path]) -> None:
     for path in images:
         if path.resolve() == place:
             raise InputError(
-                "the mask of the region of interest lies among the images",
+                "the mask of the region of interest is among the images",
                 path=mask,
                 hint="Move it out of their folder, where it would be taken for one of them",
             )

@@ -328,7 +328,7 @@ def _region_of_interest(
         inside &= fit_roi(asked, inside.shape)
     if not inside.any():
         raise InputError(
-            "the region of interest lies outside the model's own: there is nothing to inspect",
+            "the region of interest is outside the model's own: there is nothing to inspect",
             hint="Choose one within it, or train a model for this one",
         )
     return None if inside.all() else inside

@@ -59,7 +59,7 @@ def run_finite(runtime: Runtime, images: NDArray[np.uint8]) -> RuntimeOutput:
     if not np.isfinite(output.anomaly_scores).all():
         raise InputError(
             "the model gives a score that is not finite",
-            hint="Check that its weights are finite; train it again where they are not",
+            hint="Check that its weights are finite; train it again if they are not",
         )
     return output
 

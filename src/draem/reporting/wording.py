@@ -77,7 +77,7 @@ METRICS = (
         "AUPRO 0.30",
         "How much of each defect is marked. Small defects count as much as large ones.",
         "Area under the per-region overlap curve up to 30% false positive pixels, divided by "
-        "0.30. Every connected defect region has the same weight, whatever its size.",
+        "0.30. Every connected defect region has the same weight, regardless of its size.",
     ),
     Metric(
         "aupro_0.05",

@@ -25,7 +25,7 @@ def check_out(out: str | Path, data: str | Path) -> None:
     root, run = Path(data).resolve(), Path(out).resolve()
     if run.is_relative_to(root) and not (root / "train" / "good").is_dir():
         raise OutputError(
-            "the run would lie among the training images, and its pictures would be taken for them",
+            "the run would be among the training images, and its pictures would be taken for them",
             path=out,
             hint="Give a folder outside the data with --out",
         )
@@ -58,6 +58,6 @@ def check_devices(devices: int, recipe: ResolvedRecipe, device: torch.device) ->
     height, width = recipe.trained_size
     if batch_size // devices * (height // SIZE_STEP) * (width // SIZE_STEP) < 2:
         raise InputError(
-            "one 32x32 image a step is too little for batch normalisation",
+            "one 32x32 image per step is too little for batch normalisation",
             hint="Choose a larger batch size, image size or window",
         )

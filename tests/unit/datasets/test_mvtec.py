@@ -172,7 +172,7 @@ def test_a_folder_of_categories_is_not_swept(tmp_path, draw):
 
 
 def test_good_beside_other_folders_is_not_swept(category):
-    with pytest.raises(DatasetError, match="a folder `dent` beside `good`") as raised:
+    with pytest.raises(DatasetError, match="a folder `dent` next to `good`") as raised:
         read_normal_images(category / "test")
 
     assert raised.value.path == category / "test"
@@ -238,7 +238,7 @@ def test_all_problems_are_listed_in_one_error(category, draw):
     lines = str(raised.value).splitlines()
     assert lines[0].startswith(f"{category}: the test images have 5 problems")
     wanted = [
-        ("test/loose.png", "lies directly in `test`"),
+        ("test/loose.png", "is directly in `test`"),
         ("test/scratch/002.png", "has no mask. Expected", "ground_truth/scratch/002_mask.png"),
         ("ground_truth/scratch/003_mask.png", "another size", "Expected 20x16", "Found 20x17"),
         ("ground_truth/scratch/004_mask.png", "is not an image"),

@@ -168,5 +168,5 @@ def test_a_mask_among_the_images_is_refused(save_image: Save, tmp_path: Path) ->
     mask = save_image(tmp_path / "mask.png", np.zeros((64, 64), np.uint8))
     image = save_image(tmp_path / "image.png", np.zeros((64, 64), np.uint8))
     check_roi_file(mask, [image])
-    with pytest.raises(InputError, match=r"mask\.png: .*lies among the images"):
+    with pytest.raises(InputError, match=r"mask\.png: .*is among the images"):
         check_roi_file(tmp_path / "." / "mask.png", [image, mask])

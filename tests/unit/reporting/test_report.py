@@ -43,7 +43,7 @@ def test_first_screen_says_what_was_tested_and_what_came_out(
         "to reject on average at most 5% of them",
     ):
         assert words in text
-        assert text.index(words) < text.index("How far good and defective images lie apart")
+        assert text.index(words) < text.index("How far apart good and defective images are")
 
 
 def test_a_review_threshold_tells_who_goes_to_review(
