@@ -111,14 +111,14 @@ class Inspector:
     def with_tiles(self, tile: int | None = None, overlap: int | None = None) -> Inspector:
         """The same model, inspecting by tiles at the images' own resolution.
 
-        Threshold and scores' scale stay those of the training. Of a model that was trained on
-        resized images they promise nothing for tiles.
+        The threshold stays the same. If the model was trained on resized images, the threshold
+        promises nothing for tiles.
 
         Args:
-            tile: Side of the tiles, which must be the network's input; may be left out where the
-                model is tiled.
-            overlap: Of neighbouring tiles in pixels; the model's own, or an eighth of a tile, where
-                left out.
+            tile: Side of the tiles in pixels, which must be the network's input; may be omitted if
+                the model is tiled.
+            overlap: Overlap of neighbouring tiles in pixels; if omitted, the model's own, or an
+                eighth of a tile.
 
         Raises:
             InputError: The network takes no tiles of this size, or the overlap is out of range.

@@ -65,7 +65,7 @@ _SHA256 = {
     "rocket.jpg": "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
     "text.png": "bd84aa3a6e3c9887850d45d606c96b2e59433fbef50338570b63c319e668e6d1",
 }
-"""The files of scikit-image 0.25 and 0.26; other ones would give other weights for a seed."""
+"""The files of scikit-image 0.26; other ones would give other weights for a seed."""
 
 
 def builtin_textures(size: tuple[int, int]) -> npt.NDArray[np.uint8]:
