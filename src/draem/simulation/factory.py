@@ -45,10 +45,24 @@ def make_simulator(
     images, sources = (
         place_images(source, torch.device(device)) for source in (normal_images, textures)
     )
-    kind: type[PaperSimulator | VariedSimulator] = (
-        VariedSimulator if profile.profile == "varied" else PaperSimulator
-    )
+    kind = _kind(profile)
     return kind(images, sources, profile, seed, checked_roi(region_of_interest, images))
+
+
+def over_images(simulator: Simulator, normal_images: ImageSource) -> Simulator:
+    """The same simulator over other images; the textures are shared, not moved again.
+
+    Args:
+        simulator: From `make_simulator`.
+        normal_images: At least one, of the same size.
+    """
+    return _kind(simulator.profile)(
+        place_images(normal_images, simulator.normal_images.device),
+        simulator.textures,
+        simulator.profile,
+        simulator.seed,
+        simulator.region_of_interest,
+    )
 
 
 def texture_size(profile: str, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -62,3 +76,7 @@ def without_clean_samples(simulator: Simulator, seed: int) -> Simulator:
     other.profile = simulator.profile.replace(clean_share=0.0)
     other.seed = seed
     return other
+
+
+def _kind(profile: ResolvedSimulationConfig) -> type[PaperSimulator | VariedSimulator]:
+    return VariedSimulator if profile.profile == "varied" else PaperSimulator

@@ -30,7 +30,7 @@ from draem.model_file import write_model
 from draem.networks.devices import explained_memory, resolve_device
 from draem.networks.model import Draem, build_draem, check_image_size
 from draem.progress import file_progress
-from draem.simulation.factory import make_simulator
+from draem.simulation.factory import make_simulator, over_images
 from draem.simulation.preview import simulation_sheet
 from draem.simulation.simulator import Simulator
 from draem.training.checks import (
@@ -263,17 +263,11 @@ def _validation(
     recipe: ResolvedRecipe, images: RunImages, simulator: Simulator, weights: LossWeights
 ) -> Validation:
     """Validate on held-out images; on the training images if none are held out."""
-    over_normal = make_simulator(
-        images.held_out if len(images.held_out) else images.training,
-        images.textures,
-        simulator.profile,
-        simulator.seed,
-        simulator.region_of_interest,
-        simulator.normal_images.device,
-    )
+    if len(images.held_out):
+        simulator = over_images(simulator, images.held_out)
     # The filter covers as many pixels of a window as of the whole image.
     side = filter_side(*recipe.network.image_size, recipe.network.smoothing)
-    return Validation(over_normal, _VALIDATION_SAMPLES, weights, side)
+    return Validation(simulator, _VALIDATION_SAMPLES, weights, side)
 
 
 def _calibration(
