@@ -33,6 +33,7 @@ class Preparation:
         prepare: Makes (count, height, width, 3) from a file's place in the order and its
             (height, width, 3) pixels; called in threads.
         what: What the images are, for messages.
+        grids: How each file is cut; empty if none is.
     """
 
     size: tuple[int, int]
@@ -40,6 +41,7 @@ class Preparation:
     settings: Mapping[str, str | int]
     prepare: Prepare
     what: str
+    grids: tuple[TileGrid, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -50,6 +52,25 @@ class Preparation:
     def nbytes(self) -> int:
         """Bytes of all images."""
         return int(np.prod(self.shape))
+
+
+def preparation_of(
+    paths: Sequence[Path],
+    size: tuple[int, int],
+    overlap: int | None,
+    interpolation: Interpolation = "bilinear",
+) -> Preparation:
+    """What becomes of image files: tiles if an overlap is given, otherwise they are resized.
+
+    Args:
+        paths: The files.
+        size: Height and width of a tile or of the resized image in pixels.
+        overlap: Overlap of neighbouring tiles in pixels; None to resize.
+        interpolation: How images are resized.
+    """
+    if overlap is None:
+        return resized(len(paths), size, interpolation)
+    return tiled(plan_grids(paths, size, overlap), size, overlap)
 
 
 def resized(files: int, size: tuple[int, int], interpolation: Interpolation) -> Preparation:
@@ -71,7 +92,7 @@ def tiled(grids: Sequence[TileGrid], size: tuple[int, int], overlap: int) -> Pre
 
     counts = [grid.count for grid in grids]
     what = f"{sum(counts)} tiles of these images"
-    return Preparation(size, counts, {"overlap": overlap}, prepare, what)
+    return Preparation(size, counts, {"overlap": overlap}, prepare, what, tuple(grids))
 
 
 def plan_grids(paths: Sequence[Path], tile_size: tuple[int, int], overlap: int) -> list[TileGrid]:

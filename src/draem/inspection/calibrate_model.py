@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from draem.datasets.decoding import plan_grids, resized, tiled
+from draem.datasets.decoding import preparation_of
 from draem.datasets.image_source import fingerprint, fingerprint_of
 from draem.datasets.mvtec import gather_good_images
 from draem.datasets.split import train_held_out_split
@@ -195,11 +195,8 @@ def _refuse_training_images(
     in_order = sorted(paths, key=lambda path: path.parts)
     trained = [in_order[index] for index in kept]
     network = card.network
-    size, overlap = network.image_size, network.overlap
-    preparation = (
-        resized(len(trained), size, network.interpolation)
-        if overlap is None
-        else tiled(plan_grids(trained, size, overlap), size, overlap)
+    preparation = preparation_of(
+        trained, network.image_size, network.overlap, network.interpolation
     )
 
     def prepared() -> Iterator[NDArray[np.uint8]]:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from draem.config import PROFILES, ProfileName, ResolvedSimulationConfig
-from draem.datasets.decoding import decode_to_memory, plan_grids, resized, tiled
-from draem.datasets.image_source import from_rgb
+from draem.datasets.decoding import decode_to_memory, preparation_of
 from draem.datasets.mvtec import read_normal_images
 from draem.errors import RecipeError
 from draem.imaging.contact_sheet import contact_sheet
@@ -19,7 +18,7 @@ from draem.imaging.roi import RoiLike, fit_roi
 from draem.networks.model import check_image_size
 from draem.simulation.factory import make_simulator, texture_size
 from draem.simulation.simulator import SimulatedBatch
-from draem.simulation.textures import builtin_textures, load_textures
+from draem.simulation.textures import read_textures
 
 
 def simulate(
@@ -70,20 +69,12 @@ def simulate(
         image_size = image_size, image_size
     check_image_size(*image_size)
     paths = read_normal_images(data)[:samples]
-    preparation = (
-        resized(len(paths), image_size, "area")
-        if tile_overlap is None
-        else tiled(plan_grids(paths, image_size, tile_overlap), image_size, tile_overlap)
-    )
-    images = decode_to_memory(paths, preparation)
-    source_size = texture_size(profile.profile, image_size)
-    sources = (
-        load_textures(Path(textures), source_size) if textures else builtin_textures(source_size)
-    )
+    images = decode_to_memory(paths, preparation_of(paths, image_size, tile_overlap, "area"))
+    sources = read_textures(textures, texture_size(profile.profile, image_size))
     region = fit_roi(region_of_interest, image_size) if region_of_interest is not None else None
     simulator = make_simulator(
         images,
-        from_rgb(sources),
+        sources,
         profile,
         seed,
         None if region is None else torch.from_numpy(region),

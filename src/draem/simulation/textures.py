@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from draem.datasets.decoding import decode_to_memory, resized
 from draem.datasets.folders import find_images
+from draem.datasets.image_source import ImageSource, from_rgb
 from draem.errors import DatasetError, MissingDependencyError, TextureError
 from draem.imaging.decode import decode_image
 from draem.imaging.resize import resize_image
@@ -66,6 +67,27 @@ _SHA256 = {
     "text.png": "bd84aa3a6e3c9887850d45d606c96b2e59433fbef50338570b63c319e668e6d1",
 }
 """The files of scikit-image 0.26; other ones would give other weights for a seed."""
+
+
+def read_textures(
+    folder: str | Path | None,
+    size: tuple[int, int],
+    progress: Callable[[int, int], None] | None = None,
+) -> ImageSource:
+    """The textures of a folder, or the built-in ones if none is given.
+
+    Args:
+        folder: See `load_textures`.
+        size: Height and width in pixels.
+        progress: Called with the images done and the images in all.
+
+    Raises:
+        MissingDependencyError: The built-in ones need scikit-image, which is not installed.
+        TextureError: The folder or the built-in photographs cannot be used.
+    """
+    return from_rgb(
+        load_textures(Path(folder), size, progress) if folder else builtin_textures(size)
+    )
 
 
 def builtin_textures(size: tuple[int, int]) -> npt.NDArray[np.uint8]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.config import Recipe, ResolvedRecipe
-from draem.datasets.decoding import Preparation, decode_to_memory, plan_grids, resized, tiled
+from draem.datasets.decoding import decode_to_memory, preparation_of
 from draem.datasets.image_cache import Cache, Progress, decode_to_files
-from draem.datasets.image_source import ImageSource, fingerprint, from_rgb
+from draem.datasets.image_source import ImageSource, fingerprint
 from draem.datasets.mvtec import read_normal_images
 from draem.datasets.split import train_held_out_split
 from draem.errors import ImageError
@@ -23,7 +23,7 @@ from draem.imaging.decode import read_size
 from draem.imaging.roi import check_roi_file, draw_polygons, fit_roi, nonempty_roi
 from draem.imaging.tiles import TileGrid, join_tiles
 from draem.simulation.factory import texture_size
-from draem.simulation.textures import builtin_textures, load_textures
+from draem.simulation.textures import read_textures
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +93,18 @@ def read_run_images(
     held_out, kept = train_held_out_split(len(paths), options.held_out_share, options.seed)
     # Images are held out, never tiles of them.
     ordered = [paths[index] for index in (*kept, *held_out)]
-    preparation, grids = _preparation(recipe, ordered)
+    network, simulation = recipe.network, recipe.simulation
+    preparation = preparation_of(
+        ordered, network.image_size, network.overlap, network.interpolation
+    )
     if cache is not None and cache.takes(preparation.nbytes):
         images = decode_to_files(ordered, preparation, cache, report)
     else:
         images = decode_to_memory(ordered, preparation, partial(report, "Reading images"))
     border = sum(preparation.counts[: len(kept)])
     training, others = images.part(0, border), images.part(border, len(images))
-    textures = _textures(recipe, partial(report, "Reading textures"))
+    size = texture_size(simulation.profile, network.image_size)
+    textures = read_textures(simulation.textures, size, partial(report, "Reading textures"))
     fingerprints = [part.fingerprint() for part in (training, others, textures)]
     if region is not None:
         fingerprints.append(fingerprint(region.astype(np.uint8)))
@@ -112,25 +116,7 @@ def read_run_images(
         fingerprint=fingerprints[0],
         full_fingerprint="-".join(fingerprints),
         count=len(kept),
-        held_out_grids=tuple(grids[len(kept) :]),
-    )
-
-
-def _preparation(
-    recipe: ResolvedRecipe, paths: Sequence[Path]
-) -> tuple[Preparation, list[TileGrid]]:
-    network = recipe.network
-    if network.overlap is None:
-        return resized(len(paths), network.image_size, network.interpolation), []
-    grids = plan_grids(paths, network.image_size, network.overlap)
-    return tiled(grids, network.image_size, network.overlap), grids
-
-
-def _textures(recipe: ResolvedRecipe, progress: Callable[[int, int], None]) -> ImageSource:
-    size = texture_size(recipe.simulation.profile, recipe.network.image_size)
-    folder = recipe.simulation.textures
-    return from_rgb(
-        load_textures(Path(folder), size, progress) if folder else builtin_textures(size)
+        held_out_grids=preparation.grids[len(kept) :],
     )
 
 
