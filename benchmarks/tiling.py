@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from draem.imaging.tiles import plan_tiles
 from draem.inspection.inspector import Inspector
-from draem.inspection.scoring import filter_side
+from draem.inspection.scoring import network_filter_side
 from draem.inspection.torch_runtime import TorchRuntime
 from draem.model_card import Calibration, ModelCard
 from draem.networks.devices import resolve_device
@@ -126,9 +126,7 @@ def _inspector(overlap: int | None, side: int = TILE) -> Inspector:
         network=network,
         calibration=Calibration(threshold=_THRESHOLD, false_reject_rate=0.05, images=19),
     )
-    runtime = TorchRuntime(
-        model, resolve_device("cpu"), filter_side(*network.image_size, network.smoothing)
-    )
+    runtime = TorchRuntime(model, resolve_device("cpu"), network_filter_side(network))
     return Inspector(card, runtime)
 
 

@@ -69,7 +69,7 @@ def main() -> None:
     halves = {
         name: value.half() if value.is_floating_point() else value for name, value in state.items()
     }
-    card = card.model_copy(update={"calibration": None})
+    card = card.replace(calibration=None)
     write_model(arguments.out, halves, card)
     size = arguments.out.stat().st_size / 2**20
     console.print(f"{result.steps} steps in {result.seconds / 60:.1f} min; {size:.2f} MiB")

@@ -187,7 +187,7 @@ _PROFILES: dict[str, dict[str, Any]] = {
         "on_part": True,
     },
 }
-"""Where the profiles differ from the defaults of `SimulationConfig`."""
+"""What each profile states; all else is as the defaults of `SimulationConfig`."""
 _COARSE_SHARE = 0.5
 """`coarse_share = "auto"` if several scales are looked at."""
 

@@ -28,7 +28,6 @@ _MARK = b"draemcrd"
 """Ends an MNN file with a text; flatbuffers ignore bytes after their end."""
 _HASHED_MARK = b"draemsha"
 """Ends an MNN file with a text and a hash."""
-_PART = 1 << 20
 
 
 class HashMismatchError(ValueError):
@@ -86,8 +85,7 @@ def _hash(path: Path, data: bytes, held: str) -> str:
     weights = weights_file(path)
     if weights is not None and weights.is_file():
         with weights.open("rb") as file:
-            while part := file.read(_PART):
-                digest.update(part)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 

@@ -62,7 +62,7 @@ def write_model(path: str | Path, state: Mapping[str, Tensor], card: ModelCard) 
     from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    card = card.model_copy(update={"fingerprint": weights_fingerprint(tensors)})
+    card = card.replace(fingerprint=weights_fingerprint(tensors))
     write_bytes(path, save(tensors, metadata={_KEY: card.model_dump_json()}))
     return card
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from draem.cli.recipe_options import recipe_options
+from draem.config import PresetName
 
 
 @recipe_options(
@@ -25,7 +26,7 @@ def command(
     ],
     out: Annotated[Path, typer.Option(help="The picture sheet to write, a PNG file.")],
     preset: Annotated[
-        Literal["compact", "full"] | None,
+        PresetName | None,
         typer.Option(help="Whose simulation to show.", show_default="compact"),
     ] = None,
     overrides: dict[str, dict[str, Any]],

@@ -10,6 +10,7 @@ import typer
 from draem.cli.recipe_options import recipe_options
 from draem.cli.shared_options import Device
 from draem.cli.terminal import stderr_console
+from draem.config import PresetName
 
 
 @recipe_options(
@@ -36,7 +37,7 @@ def command(
     ],
     out: Annotated[Path, typer.Option(help="The run's folder.")],
     preset: Annotated[
-        Literal["compact", "full"] | None,
+        PresetName | None,
         typer.Option(
             help="compact trains in minutes on a CPU; full is the paper's.",
             show_default="compact",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from draem.imaging.decode import decode_image, read_size
 from draem.imaging.resize import Interpolation, resize_image
 from draem.imaging.tiles import TileGrid, cut_tiles, plan_tiles
 
-_MAX_THREADS = 8
 _MEMORY = Path("/proc/meminfo")
 Prepare = Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]]
 
@@ -161,8 +159,7 @@ def decode_each(
         return None
 
     problems: list[ImageError] = []
-    threads = min(_MAX_THREADS, os.cpu_count() or 1)
-    with in_threads(decode, range(len(paths)), threads) as results:
+    with in_threads(decode, range(len(paths))) as results:
         for done, problem in enumerate(results, start=1):
             if problem is not None:
                 problems.append(problem)

@@ -36,8 +36,6 @@ Progress = Callable[[str, int, int], None]
 SHARE_OF_MEMORY = 0.25
 """`auto` stores images on the disk if they need more than this share of the free memory."""
 HINT = "Choose a folder that can be written and has room with --cache-dir, or --cache never"
-_THREADS = min(8, os.cpu_count() or 1)
-_BLOCK = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +137,15 @@ def _settings(preparation: Preparation) -> Mapping[str, object]:
 
 def _content_hashes(paths: Sequence[Path], progress: Progress) -> list[str]:
     def content_hash(path: Path) -> str:
-        digest = hashlib.sha256()
         # A file that cannot be read is listed with all others when it is decoded.
         with suppress(OSError):
             if path.is_file():
                 with path.open("rb") as file:
-                    while block := file.read(_BLOCK):
-                        digest.update(block)
-        return digest.hexdigest()
+                    return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256().hexdigest()
 
     hashes = []
-    with in_threads(content_hash, paths, _THREADS) as found:
+    with in_threads(content_hash, paths) as found:
         for done, each in enumerate(found, start=1):
             hashes.append(each)
             progress("Looking images up", done, len(paths))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,17 +11,18 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
+_MAX_THREADS = 8
+
 
 @contextmanager
-def in_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[Iterator[R]]:
+def in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[Iterator[R]]:
     """The results of work on items, in their order; leaving early gives up what is not begun.
 
     Args:
         work: Done in the threads.
         items: What it is done on.
-        threads: How many.
     """
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1))
     try:
         yield pool.map(work, items)
     finally:

@@ -26,7 +26,7 @@ from draem.inspection.mnn_runtime import EXACT_CODE, load_mnn_runtime
 from draem.inspection.onnx_runtime import load_onnx_runtime
 from draem.inspection.openvino_runtime import load_openvino_runtime
 from draem.inspection.runtime import Runtime, RuntimeOutput
-from draem.inspection.scoring import filter_side
+from draem.inspection.scoring import network_filter_side
 from draem.inspection.torch_runtime import TorchRuntime, read_network
 from draem.model_card import ModelCard
 from draem.simulation.palette import procedural_textures
@@ -112,7 +112,7 @@ def export(
     make_folder(target.parent)
     check_writable(target)
     images = comparison_images(card.network.image_size)
-    side = filter_side(*card.network.image_size, card.network.smoothing)
+    side = network_filter_side(card.network)
     # Of a copy, as the runtime lays weights out anew.
     cpu = torch.device("cpu")
     expected = TorchRuntime(copy.deepcopy(network), cpu, side).run(images)

@@ -106,7 +106,7 @@ def calibrate_model(
         pixel_levels=None if pixel_false_positive_rate is None else measured.levels,
         pixel_false_positive_rate=pixel_false_positive_rate,
     )
-    write_card(file, inspector.card.model_copy(update={"calibration": calibration}))
+    write_card(file, inspector.card.replace(calibration=calibration))
     return CalibrationResult(file, calibration, failures, copies)
 
 

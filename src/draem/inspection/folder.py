@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from draem.errors import ImageError, OutputError
-from draem.files import make_folder
+from draem.errors import ImageError
+from draem.files import explained_output, make_folder
 from draem.imaging.annotate import annotate_regions, draw_plate
 from draem.imaging.colormap import outline, overlay
 from draem.imaging.decode import decode_image, read_size
@@ -99,7 +99,7 @@ def inspect_files(
     results, regions = folder / RESULTS, folder / "coco.json"
     failures: list[tuple[Path, str]] = []
     anomalous = review = 0
-    try:
+    with explained_output(results):
         if regions.is_file():
             regions.unlink()  # it may tell of other images than the results do
         # A file name that is not Unicode becomes a JSON escape such as \udcff.
@@ -120,12 +120,6 @@ def inspect_files(
                 file.flush()
                 if progress:
                     progress(done, len(paths))
-    except OSError as error:
-        raise OutputError(
-            f"cannot be written ({error.strerror or error})",
-            path=results,
-            hint="Choose a folder that can be written and has room",
-        ) from error
     return Summary(results, len(paths), anomalous, tuple(failures), review)
 
 

@@ -141,7 +141,7 @@ class Inspector:
             overlap = min(size) // 8 if network.overlap is None else network.overlap
         plan_tiles(size, size, overlap)  # refuses an overlap that is out of range
         tiled = network.replace(tile=size[0], overlap=overlap)
-        card = self.card.model_copy(update={"network": tiled})
+        card = self.card.replace(network=tiled)
         return Inspector(
             card,
             self._runtime,

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from draem.config import ResolvedNetworkConfig
+
 SMOOTHING_AT_256 = 21
 
 
@@ -28,6 +30,11 @@ def filter_side(height: int, width: int, smoothing: float = SMOOTHING_AT_256) ->
     """
     half = round((smoothing * min(height, width) / 256 - 1) / 2)
     return 2 * max(0, half) + 1
+
+
+def network_filter_side(network: ResolvedNetworkConfig) -> int:
+    """`filter_side` of the maps of a network."""
+    return filter_side(*network.image_size, network.smoothing)
 
 
 def mean_filter(anomaly_map: NDArray[np.float32], side: int) -> NDArray[np.float32]:

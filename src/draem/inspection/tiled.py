@@ -19,7 +19,7 @@ from draem.imaging.roi import roi_at
 from draem.imaging.tiles import TileGrid, blend_shares, cut_tiles, mix_in, plan_tiles
 from draem.inspection.regions import Region, find_regions, translated
 from draem.inspection.runtime import Runtime, RuntimeOutput, run_finite
-from draem.inspection.scoring import filter_side, mean_filter
+from draem.inspection.scoring import mean_filter, network_filter_side
 from draem.inspection.strategy import ImageOutput
 
 _BATCH = 4
@@ -45,7 +45,7 @@ class TiledStrategy:
     ) -> None:
         self._runtime = runtime
         self._tile_size, self._overlap = network.image_size, network.overlap or 0
-        self._side = filter_side(*network.image_size, network.smoothing)
+        self._side = network_filter_side(network)
         self.region_of_interest = region_of_interest
         self.batch_size = 1
 

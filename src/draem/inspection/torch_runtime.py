@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from draem.errors import ModelFileError
 from draem.inspection.runtime import RuntimeOutput
-from draem.inspection.scoring import filter_side
+from draem.inspection.scoring import network_filter_side
 from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
 from draem.model_card import ModelCard
 from draem.model_file import read_model
@@ -78,7 +78,7 @@ def load_torch_runtime(
     card, model = read_network(path)
     if threads:
         torch.set_num_threads(threads)
-    side = filter_side(*card.network.image_size, card.network.smoothing)
+    side = network_filter_side(card.network)
     return card, TorchRuntime(model, resolve_device(device), side)
 
 

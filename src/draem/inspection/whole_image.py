@@ -12,7 +12,7 @@ from draem.imaging.resize import resize_image, resize_map
 from draem.imaging.roi import limit_map, roi_at
 from draem.inspection.regions import Region, find_regions
 from draem.inspection.runtime import Runtime, RuntimeOutput, run_finite
-from draem.inspection.scoring import anomaly_score, filter_side, mean_filter
+from draem.inspection.scoring import anomaly_score, mean_filter, network_filter_side
 from draem.inspection.strategy import ImageOutput
 
 _BATCH = 16
@@ -37,7 +37,7 @@ class WholeImageStrategy:
     ) -> None:
         self._runtime = runtime
         self._network = network
-        self._side = filter_side(*network.image_size, network.smoothing)
+        self._side = network_filter_side(network)
         self.region_of_interest = region_of_interest
         height, width = network.image_size
         self.batch_size = min(_BATCH, max(1, _BATCH_PIXELS // (height * width)))

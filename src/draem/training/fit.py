@@ -23,7 +23,7 @@ from draem.imaging.encode import write_png
 from draem.imaging.roi import encode_roi
 from draem.inspection.calibration import calibrate
 from draem.inspection.inspector import make_strategy
-from draem.inspection.scoring import filter_side
+from draem.inspection.scoring import network_filter_side
 from draem.inspection.torch_runtime import TorchRuntime
 from draem.model_card import Calibration, ModelCard, TrainingSet
 from draem.model_file import write_model
@@ -266,7 +266,7 @@ def _validation(
     if len(images.held_out):
         simulator = over_images(simulator, images.held_out)
     # The filter covers as many pixels of a window as of the whole image.
-    side = filter_side(*recipe.network.image_size, recipe.network.smoothing)
+    side = network_filter_side(recipe.network)
     return Validation(simulator, _VALIDATION_SAMPLES, weights, side)
 
 
@@ -280,7 +280,7 @@ def _calibration(
     """A threshold from the held-out images; None if none are held out."""
     if card.recipe is None or not len(images.held_out):
         return None
-    side = filter_side(*card.network.image_size, card.network.smoothing)
+    side = network_filter_side(card.network)
     strategy = make_strategy(card, TorchRuntime(copy.deepcopy(network), device, side))
     held_out = images.whole_held_out()
     count = len(images.held_out_grids) or len(images.held_out)

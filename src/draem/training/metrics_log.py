@@ -6,8 +6,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from draem.errors import OutputError
-from draem.files import write_text
+from draem.files import explained_output, write_text
 
 COLUMNS = (
     "step",
@@ -33,16 +32,14 @@ def append_row(path: Path, row: Mapping[str, float]) -> None:
     Raises:
         OutputError: The disk is full, or the file cannot be written to.
     """
-    try:
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, restval="")
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerow(row)
-    except OSError as error:
-        raise OutputError(
-            f"cannot be written ({error.strerror})", path=path, hint="Make room on the disk"
-        ) from error
+    with (
+        explained_output(path, "Make room on the disk"),
+        path.open("a", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def keep_rows(path: Path, last_step: int) -> None:

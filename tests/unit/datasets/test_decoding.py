@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from draem.datasets import decoding
+from draem.datasets import decoding, parallel
 from draem.datasets.decoding import decode_to_memory, plan_grids, resized, tiled
 from draem.datasets.image_source import ImageSource, fingerprint
 from draem.errors import DatasetError, OutOfMemoryError
@@ -91,7 +91,7 @@ def test_few_full_size_images_are_held_at_once(paths, monkeypatch):
 
     monkeypatch.setattr(decoding, "decode_image", counted_decode)
     monkeypatch.setattr(decoding, "resize_image", counted_resize)
-    monkeypatch.setattr(decoding, "_MAX_THREADS", 3)
+    monkeypatch.setattr(parallel, "_MAX_THREADS", 3)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
 
     decode_images(paths * 5, (16, 16), "bilinear")
