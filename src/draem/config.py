@@ -276,6 +276,16 @@ class SimulationConfig(Options, Generic[AutoT]):
     textures: str | None = Field(
         None, description="Folder of anomaly sources; the built-in textures if omitted."
     )
+    texture_interpolation: Literal["area", "bilinear"] = Field(
+        "area",
+        description="How anomaly sources are resized: `area` averages pixels when it shrinks; "
+        "`bilinear` as in the published code.",
+    )
+    with_replacement: bool = Field(
+        False,
+        description="Draw each sample's normal image independently, as the published code does; "
+        "otherwise each image comes once per pass.",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -164,7 +164,13 @@ class PaperSimulator:
         finest = int(math.log2(profile.finest_cells))
         rotated = uniform(0, 1) < profile.rotation_share
         return _Parameters(
-            images=sampling.image_order(len(self.normal_images), self.seed, step, size),
+            images=sampling.image_order(
+                len(self.normal_images),
+                self.seed,
+                step,
+                size,
+                with_replacement=profile.with_replacement,
+            ),
             textures=torch.randint(len(self.textures), (size,), generator=generator),
             rotation=uniform(-profile.rotation_degrees, profile.rotation_degrees) * rotated,
             cells=2.0 ** torch.randint(finest + 1, (size, 2), generator=generator),

@@ -70,7 +70,8 @@ def simulate(
     check_image_size(*image_size)
     paths = read_normal_images(data)[:samples]
     images = decode_to_memory(paths, preparation_of(paths, image_size, tile_overlap, "area"))
-    sources = read_textures(textures, texture_size(profile.profile, image_size))
+    size = texture_size(profile.profile, image_size)
+    sources = read_textures(textures, size, interpolation=profile.texture_interpolation)
     region = fit_roi(region_of_interest, image_size) if region_of_interest is not None else None
     simulator = make_simulator(
         images,

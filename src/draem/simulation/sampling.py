@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_CHOICES = 1
+"""A stream of its own, so that all other parameters of a batch stay the same."""
+
 
 def seeded_generator(*keys: int) -> torch.Generator:
     """A CPU generator whose stream is a function of whole numbers, negative ones included."""
@@ -32,7 +35,9 @@ def choose(weights: tuple[float, ...], count: int, generator: torch.Generator) -
     return torch.multinomial(shares, count, True, generator=generator)
 
 
-def image_order(images: int, seed: int, step: int, size: int) -> Tensor:
+def image_order(
+    images: int, seed: int, step: int, size: int, *, with_replacement: bool = False
+) -> Tensor:
     """Which image each sample of a batch shows, (size,) int64.
 
     Every image comes once before any comes twice, in a new order each time round.
@@ -42,7 +47,11 @@ def image_order(images: int, seed: int, step: int, size: int) -> Tensor:
         seed: Decides the orders.
         step: Which batch of the run, from 0.
         size: Samples per batch.
+        with_replacement: Choose each sample's image independently instead, as the loader of the
+            published code does.
     """
+    if with_replacement:
+        return torch.randint(images, (size,), generator=seeded_generator(seed, step, _CHOICES))
     places = range(step * size, (step + 1) * size)
     orders = {
         epoch: torch.randperm(images, generator=seeded_generator(seed, -1 - epoch))

@@ -15,7 +15,7 @@ from draem.datasets.folders import find_images
 from draem.datasets.image_source import ImageSource, from_rgb
 from draem.errors import DatasetError, MissingDependencyError, TextureError
 from draem.imaging.decode import decode_image
-from draem.imaging.resize import resize_image
+from draem.imaging.resize import Interpolation, resize_image
 from draem.simulation.palette import procedural_textures
 
 # File, then (top, left, bottom, right) in shares of the photograph's height and width.
@@ -73,6 +73,7 @@ def read_textures(
     folder: str | Path | None,
     size: tuple[int, int],
     progress: Callable[[int, int], None] | None = None,
+    interpolation: Interpolation = "area",
 ) -> ImageSource:
     """The textures of a folder, or the built-in ones if none is given.
 
@@ -80,23 +81,27 @@ def read_textures(
         folder: See `load_textures`.
         size: Height and width in pixels.
         progress: Called with the images done and the images in all.
+        interpolation: How they are resized.
 
     Raises:
         MissingDependencyError: The built-in ones need scikit-image, which is not installed.
         TextureError: The folder or the built-in photographs cannot be used.
     """
-    return from_rgb(
-        load_textures(Path(folder), size, progress) if folder else builtin_textures(size)
-    )
+    if folder:
+        return from_rgb(load_textures(Path(folder), size, progress, interpolation))
+    return from_rgb(builtin_textures(size, interpolation))
 
 
-def builtin_textures(size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def builtin_textures(
+    size: tuple[int, int], interpolation: Interpolation = "area"
+) -> npt.NDArray[np.uint8]:
     """The textures that draem always has: photographs bundled in scikit-image, and formulas.
 
     Nothing is downloaded. The same size gives the same textures every time.
 
     Args:
         size: Height and width in pixels.
+        interpolation: How the photographs are resized; formulas are drawn at the size.
 
     Returns:
         Textures, (T, H, W, 3) uint8 RGB.
@@ -106,7 +111,10 @@ def builtin_textures(size: tuple[int, int]) -> npt.NDArray[np.uint8]:
         TextureError: Its photographs are missing or other ones.
     """
     photographs = _photographs()
-    crops = [resize_image(_crop(photographs[name], box), size, "area") for name, box in PHOTOGRAPHS]
+    crops = [
+        resize_image(_crop(photographs[name], box), size, interpolation)
+        for name, box in PHOTOGRAPHS
+    ]
     return np.concatenate(
         [np.asarray(crops, np.uint8).reshape(-1, *size, 3), procedural_textures(size)]
     )
@@ -129,6 +137,7 @@ def load_textures(
     folder: Path,
     size: tuple[int, int],
     progress: Callable[[int, int], None] | None = None,
+    interpolation: Interpolation = "area",
 ) -> npt.NDArray[np.uint8]:
     """Textures from every image in a folder and the folders below it, such as DTD's.
 
@@ -136,6 +145,7 @@ def load_textures(
         folder: Where to look.
         size: Height and width in pixels; images of another shape are stretched.
         progress: Called with the images done and the images in all.
+        interpolation: How they are resized.
 
     Returns:
         Textures in the order of their paths, (T, H, W, 3) uint8 RGB.
@@ -161,7 +171,7 @@ def load_textures(
             hint="Add some, or leave it out to use the built-in textures",
         )
     try:
-        return decode_to_memory(paths, resized(len(paths), size, "area"), progress)[:]
+        return decode_to_memory(paths, resized(len(paths), size, interpolation), progress)[:]
     except DatasetError as error:
         raise TextureError(
             error.problem, path=folder, expected=error.expected, hint=error.hint

@@ -151,7 +151,9 @@ class VariedSimulator:
         generator = sampling.seeded_generator(self.seed, step)
         uniform = partial(sampling.uniform, size, generator)
         count, _, height, width = self.normal_images.shape
-        pictures = sampling.image_order(count, self.seed, step, size)
+        pictures = sampling.image_order(
+            count, self.seed, step, size, with_replacement=profile.with_replacement
+        )
         windows, rows, columns = self._sample_windows(pictures, generator)
         clean = uniform(0, 1) < profile.clean_share
         # Turned or enlarged, a window may have lost sight of the place.

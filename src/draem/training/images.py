@@ -104,7 +104,12 @@ def read_run_images(
     border = sum(preparation.counts[: len(kept)])
     training, others = images.part(0, border), images.part(border, len(images))
     size = texture_size(simulation.profile, network.image_size)
-    textures = read_textures(simulation.textures, size, partial(report, "Reading textures"))
+    textures = read_textures(
+        simulation.textures,
+        size,
+        partial(report, "Reading textures"),
+        simulation.texture_interpolation,
+    )
     fingerprints = [part.fingerprint() for part in (training, others, textures)]
     if region is not None:
         fingerprints.append(fingerprint(region.astype(np.uint8)))

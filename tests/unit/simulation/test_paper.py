@@ -157,6 +157,32 @@ def test_every_image_comes_once_before_any_comes_twice() -> None:
     assert len({tuple(part) for part in rounds}) == 3
 
 
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=list(PROFILES))
+def test_with_replacement_images_repeat(profile: ResolvedSimulationConfig) -> None:
+    levels = list(range(40, 240, 25))
+    counts: dict[bool, list[int]] = {False: [], True: []}
+    for replacing in counts:
+        asked = profile.replace(rotation_share=0, with_replacement=replacing)
+        made = make_simulator(source(plain(levels)), source(pictures(3, (16, 16))), asked)
+        for step in range(4):
+            shown = 255 * made.batch(step, len(levels)).normal_images[:, 0, 0, 0]
+            counts[replacing].append(len(shown.round().unique()))
+
+    assert counts[False] == [len(levels)] * 4
+    assert min(counts[True]) < len(levels)
+
+
+def test_with_replacement_all_else_stays() -> None:
+    plain_draw, replaced = (
+        simulator(UPSTREAM.replace(with_replacement=replacing)).batch(2, 16)
+        for replacing in (False, True)
+    )
+
+    assert torch.equal(plain_draw.anomaly_mask, replaced.anomaly_mask)
+    assert torch.equal(plain_draw.opacity, replaced.opacity)
+    assert not torch.equal(plain_draw.normal_images, replaced.normal_images)
+
+
 def test_a_batch_may_be_larger_than_the_set() -> None:
     levels = [10, 20, 30]
 

@@ -20,6 +20,7 @@ from draem.simulation.textures import (
     builtin_photographs,
     builtin_textures,
     load_textures,
+    read_textures,
 )
 
 Pixels = npt.NDArray[np.uint8]
@@ -215,6 +216,24 @@ def test_textures_are_averaged_when_shrunk(tmp_path: Path) -> None:
     made = load_textures(tmp_path, (16, 16))
 
     assert np.abs(made.astype(int) - 127.5).max() <= 1
+
+
+def test_textures_are_shrunk_as_by_the_published_loader_if_asked(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    write_png(tmp_path / "noise.png", pixels)
+
+    made = read_textures(tmp_path, (16, 24), interpolation="bilinear")[0]
+
+    np.testing.assert_array_equal(made, cv2.resize(pixels, (24, 16)))
+    assert made.std() > 1.5 * load_textures(tmp_path, (16, 24))[0].std()
+
+
+def test_interpolation_changes_photographs_and_no_formula(builtin: Pixels) -> None:
+    made = read_textures(None, (96, 96), interpolation="bilinear")[:]
+
+    count = len(PHOTOGRAPHS)
+    assert all((made[i] != builtin[i]).any() for i in range(count))
+    np.testing.assert_array_equal(made[count:], builtin[count:])
 
 
 def test_a_missing_texture_folder_is_named(tmp_path: Path) -> None:
