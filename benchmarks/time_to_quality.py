@@ -21,9 +21,10 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import draem
+from draem.config import PresetName
 from draem.demo.product_dataset import render_product
 from draem.evaluation.evaluator import evaluate
 from machine import PLOTS, RESULTS, machine, write_result
@@ -204,7 +205,7 @@ def _spent(run: Run, by_steps: bool) -> float:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("category", nargs="*", type=Path, help="categories in MVTec layout")
-    parser.add_argument("--preset", default="compact", choices=("compact", "full"))
+    parser.add_argument("--preset", default="compact", choices=get_args(PresetName))
     parser.add_argument("--recipe", type=Path, help="TOML file")
     parser.add_argument("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--textures", help="folder of anomaly sources")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from draem.config import SECTIONS
+from draem.config import SECTIONS, PresetName
 from draem.training.recipe import make_recipe
 
 GUIDE = Path(__file__).parent / "guide.md"
@@ -14,18 +14,19 @@ BEGIN, END = "<!-- options: begin -->\n", "<!-- options: end -->\n"
 
 
 def table() -> str:
-    """One table per section of a recipe: key, both presets' values and the help."""
-    presets = [make_recipe(name) for name in ("compact", "full")]
+    """One table per section of a recipe: key, each preset's value and the help."""
+    names = get_args(PresetName)
+    presets = [make_recipe(name) for name in names]
     parts = []
     for section, kind in SECTIONS.items():
         rows = [
             f"**`[{section}]`**\n",
-            "| key | `compact` | `full` | meaning |",
-            "|---|---|---|---|",
+            f"| key | {' | '.join(f'`{name}`' for name in names)} | meaning |",
+            "|---" * (len(names) + 2) + "|",
         ]
         for key, field in kind.model_fields.items():
             values = [_written(getattr(getattr(recipe, section), key)) for recipe in presets]
-            rows.append(f"| `{key}` | {values[0]} | {values[1]} | {field.description} |")
+            rows.append(f"| `{key}` | {' | '.join(values)} | {field.description} |")
         parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)
 

@@ -35,7 +35,7 @@ AutoT = TypeVar("AutoT")
 """`Auto` in a recipe, `Never` in a resolved one."""
 ImageSize = tuple[int, int]
 ProfileName = Literal["paper", "upstream", "varied"]
-PresetName = Literal["compact", "full"]
+PresetName = Literal["compact", "full", "published"]
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Weight = Annotated[float, Field(ge=0)]
 

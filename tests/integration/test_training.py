@@ -372,6 +372,28 @@ def test_changed_textures_are_noticed(
         draem.train(category, tmp_path / "run", recipe, resume=True, device="cpu")
 
 
+def test_the_published_preset_trains_on_every_image_and_finds_no_threshold(
+    shared_category: Path, tmp_path: Path
+) -> None:
+    small = {
+        "network": {"reconstructive_width": 2, "discriminative_width": 2, "image_size": (32, 32)},
+        "training": {"steps": 2},
+    }
+    run = tmp_path / "run"
+    recipe = make_recipe("published", overrides=small)
+
+    card = draem.train(shared_category, run, recipe, device="cpu").card
+
+    assert card.calibration is None
+    assert card.training_set is not None
+    assert card.training_set.images == 10
+    assert card.recipe == recipe.resolve()
+    # Without a moving average the model is the network in training.
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    weights = read_model(run / "model.safetensors")[1]
+    assert all(torch.equal(saved["network"][name], value) for name, value in weights.items())
+
+
 @pytest.mark.parametrize("profile", ["varied", "upstream"])
 def test_a_region_of_interest_limits_training_scores_and_threshold(
     category: Path, tiny_recipe: Path, tmp_path: Path, profile: str

@@ -39,7 +39,9 @@ def command(
     preset: Annotated[
         PresetName | None,
         typer.Option(
-            help="compact trains in minutes on a CPU; full is the paper's.",
+            help="compact trains in minutes on a CPU. full is the paper's recipe, with held-out "
+            "images for a threshold and averaged weights; published is the published code's, with "
+            "neither.",
             show_default="compact",
         ),
     ] = None,

@@ -7,10 +7,27 @@ from typing import Any
 from draem.config import PresetName
 
 PRESETS: dict[PresetName, dict[str, dict[str, Any]]] = {
+    # The paper's recipe, with held-out images, a moving average and the device's own precision.
     "full": {
         "network": {},
         "simulation": {"profile": "paper"},
         "training": {"epochs": 700},
+    },
+    # The published code. What still differs from it is in `docs/method.md`.
+    "published": {
+        "network": {},
+        "simulation": {
+            "profile": "upstream",
+            "texture_interpolation": "bilinear",
+            "with_replacement": True,
+        },
+        "training": {
+            "epochs": 700,
+            "schedule": "upstream",
+            "average_decay": 0.0,
+            "precision": "32",
+            "held_out_share": 0.0,
+        },
     },
     "compact": {
         "network": {

@@ -31,7 +31,7 @@ def make_recipe(
     """A recipe from a preset, a file and options, the later ones winning.
 
     Args:
-        preset: `compact` or `full`; the file's if omitted, otherwise `compact`.
+        preset: `compact`, `full` or `published`; the file's if omitted, otherwise `compact`.
         file: A TOML file with any of the recipe's keys.
         overrides: Sections of options, such as `{"training": {"epochs": 10}}`; None is left out.
 

@@ -59,6 +59,31 @@ def test_full_is_the_papers() -> None:
     assert (training.ssim_of, training.focal_gamma) == ("channels", 2)
 
 
+def test_published_is_the_published_codes() -> None:
+    recipe = make_recipe("published").resolve()
+    network, simulation, training = recipe.network, recipe.simulation, recipe.training
+    assert (network.reconstructive_width, network.discriminative_width) == (128, 64)
+    assert (network.image_size, network.interpolation) == ((256, 256), "bilinear")
+    assert (network.architecture, network.smoothing, network.scales) == ("published", 21, 1)
+    asked = {"texture_interpolation": "bilinear", "with_replacement": True}
+    assert simulation == UPSTREAM.replace(**asked)
+    assert lengths_of(recipe) == (700, None, None)
+    assert (training.batch_size, training.learning_rate) == (8, 1e-4)
+    assert (training.optimizer, training.schedule, training.init) == ("adam", "upstream", "scratch")
+    assert (training.ssim_of, training.focal_gamma) == ("channels", 2)
+    assert (training.l2_weight, training.ssim_weight, training.focal_weight) == (1, 1, 1)
+    assert (training.average_decay, training.precision) == (0, "32")
+    assert training.held_out_share == 0
+
+
+def test_a_recipe_that_names_a_profile_alone_means_what_it_meant(toml: Any) -> None:
+    for profile in ("paper", "upstream", "varied"):
+        file = toml(f'[simulation]\nprofile = "{profile}"\n')
+        simulation = make_recipe(file=file).simulation
+        assert simulation.texture_interpolation == "area"
+        assert simulation.with_replacement is False
+
+
 def test_the_preset_yields_to_the_file_and_the_file_to_the_options(toml: Any) -> None:
     file = toml(
         "[network]\nreconstructive_width = 24\ndiscriminative_width = 32\n[training]\nseed = 5\n"
@@ -86,7 +111,7 @@ def test_an_option_of_none_is_left_out(toml: Any) -> None:
     assert make_recipe(file=file, overrides=none) == make_recipe(file=file)
 
 
-@pytest.mark.parametrize("preset", ["compact", "full"])
+@pytest.mark.parametrize("preset", ["compact", "full", "published"])
 @pytest.mark.parametrize(
     ("length", "expected"),
     [
@@ -248,6 +273,7 @@ def test_an_unknown_preset_in_a_file_is_refused(toml: Any, value: str) -> None:
 RECIPES: list[tuple[str, dict[str, dict[str, Any]]]] = [
     ("compact", {}),
     ("full", {}),
+    ("published", {}),
     ("compact", {"training": {"steps": 12, "learning_rate": 0.1 + 0.2, "seed": 2**40}}),
     ("full", {"training": {"minutes": 1 / 3, "average_decay": 1 - 1e-9, "l2_weight": 0}}),
     ("compact", {"network": {"image_size": (64, 96)}, "simulation": {"opacity": (0.1, 1)}}),
