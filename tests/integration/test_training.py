@@ -20,8 +20,13 @@ import draem
 from draem.errors import RecipeError, RunExistsError, TrainingError
 from draem.imaging.decode import decode_image
 from draem.model_file import read_card, read_model
+from draem.simulation.simulator import Simulator
+from draem.simulation.textures import builtin_textures
+from draem.training import fit
 from draem.training.images import train_held_out_split
+from draem.training.loop import LoopState, TrainingParts, train_loop
 from draem.training.recipe import make_recipe
+from draem.training.validation import Validation
 from draem.training.warm_start import WARM_START
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -370,6 +375,51 @@ def test_changed_textures_are_noticed(
     next(textures.iterdir()).unlink()
     with pytest.raises(TrainingError, match="textures have changed"):
         draem.train(category, tmp_path / "run", recipe, resume=True, device="cpu")
+
+
+@pytest.mark.parametrize("held_out_share", [0.1, 0.0])
+@pytest.mark.parametrize("own_textures", [True, False])
+def test_validation_has_textures_that_training_never_sees(
+    shared_category: Path,
+    tiny_recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    own_textures: bool,
+    held_out_share: float,
+) -> None:
+    seen: dict[str, Simulator] = {}
+
+    def validation(simulator: Simulator, *others: Any) -> Validation:
+        seen["validation"] = simulator
+        return Validation(simulator, *others)
+
+    def loop(parts: TrainingParts, *others: Any) -> LoopState:
+        seen["training"] = parts.simulator
+        return train_loop(parts, *others)
+
+    monkeypatch.setattr(fit, "Validation", validation)
+    monkeypatch.setattr(fit, "train_loop", loop)
+    # A single texture is enough: validation takes none of them away.
+    textures = tmp_path / "textures"
+    textures.mkdir()
+    shutil.copy(next((shared_category / "test" / "good").iterdir()), textures)
+    asked = {
+        "simulation": {"textures": str(textures) if own_textures else None},
+        "training": {"steps": 1, "held_out_share": held_out_share},
+    }
+    recipe = make_recipe(file=tiny_recipe, overrides=asked)
+
+    draem.train(shared_category, tmp_path / "run", recipe, device="cpu")
+
+    ours, theirs = (seen[name].textures.stored for name in ("training", "validation"))
+    assert ours is not None
+    assert theirs is not None
+    assert len(ours) == (1 if own_textures else len(builtin_textures((32, 32))))
+    assert ours.shape[1:] == theirs.shape[1:] == (3, 32, 32)
+    pictures = {bytes(texture.numpy().tobytes()) for texture in ours}
+    assert not pictures & {bytes(texture.numpy().tobytes()) for texture in theirs}
+    images = [len(seen[name].normal_images) for name in ("training", "validation")]
+    assert images == ([9, 1] if held_out_share else [10, 10])
 
 
 def test_the_published_preset_trains_on_every_image_and_finds_no_threshold(

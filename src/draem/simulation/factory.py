@@ -65,6 +65,18 @@ def over_images(simulator: Simulator, normal_images: ImageSource) -> Simulator:
     )
 
 
+def with_textures(simulator: Simulator, textures: ImageSource) -> Simulator:
+    """The same simulator with other anomaly sources.
+
+    Args:
+        simulator: From `make_simulator`.
+        textures: At least one; of the size that `texture_size` gives.
+    """
+    other = copy.copy(simulator)  # what it learned from the images stays valid
+    other.textures = place_images(textures, simulator.normal_images.device)
+    return other
+
+
 def texture_size(profile: str, image_size: tuple[int, int]) -> tuple[int, int]:
     """Height and width that a profile needs textures in: square if it crops windows from them."""
     return (min(image_size), min(image_size)) if profile == "varied" else image_size

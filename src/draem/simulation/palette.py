@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -81,8 +83,29 @@ RECIPES: tuple[tuple[str, draw.Pattern], ...] = (
 )
 
 
+VALIDATION_RECIPES: tuple[tuple[str, draw.Pattern], ...] = (
+    ("fire", draw.spiral(9, 6.0)),
+    ("steel", draw.spiral(40, 14.0)),
+    ("sea", draw.lattice(3, 18)),
+    ("clay", draw.lattice(5, 30)),
+    ("ash", draw.ripples(3, 22)),
+    ("plum", draw.ripples(6, 9)),
+    ("moss", draw.contours(3.6, 3.0)),
+    ("bone", draw.contours(2.8, 2.0)),
+    ("flag", draw.tartan(14)),
+    ("hide", draw.tartan(37)),
+    ("ink", draw.blocks(26)),
+    ("ash", draw.blocks(80)),
+    ("navy", draw.arcs(12)),
+    ("lime", draw.arcs(28)),
+    ("rust", draw.leaves(1200, 0.3)),
+    ("ash", draw.leaves(5000, 0.12)),
+)
+"""Only for validation: none of these patterns is among `RECIPES`."""
+
+
 def procedural_textures(size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Every recipe painted, the same every time.
+    """Every one of `RECIPES` painted, the same every time.
 
     Args:
         size: Height and width in pixels.
@@ -90,15 +113,33 @@ def procedural_textures(size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     Returns:
         Textures, (len(RECIPES), H, W, 3) uint8 RGB.
     """
+    return _painted(RECIPES, size, 2021)
+
+
+def validation_textures(size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Textures that training never sees, the same every time.
+
+    Args:
+        size: Height and width in pixels.
+
+    Returns:
+        Textures, (len(VALIDATION_RECIPES), H, W, 3) uint8 RGB.
+    """
+    return _painted(VALIDATION_RECIPES, size, 2022)
+
+
+def _painted(
+    recipes: Sequence[tuple[str, draw.Pattern]], size: tuple[int, int], seed: int
+) -> npt.NDArray[np.uint8]:
     height, width = size
     side = min(size)
     x, y = np.meshgrid(
         np.arange(width, dtype=np.float32) / np.float32(side),
         np.arange(height, dtype=np.float32) / np.float32(side),
     )
-    textures = np.empty((len(RECIPES), height, width, 3), np.uint8)
-    for index, (ramp, pattern) in enumerate(RECIPES):
-        rng = np.random.default_rng([2021, index])
+    textures = np.empty((len(recipes), height, width, 3), np.uint8)
+    for index, (ramp, pattern) in enumerate(recipes):
+        rng = np.random.default_rng([seed, index])
         textures[index] = _paint(pattern(Canvas(x, y, rng)), ramp)
     return textures
 

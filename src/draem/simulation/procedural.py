@@ -229,3 +229,73 @@ def scales(canvas: Canvas, rows: float) -> Field:
         distance = np.hypot(right, down % 1)
         field = np.where(distance < 0.52, 0.2 + distance * 1.5, field)
     return field + 0.05 * canvas.white()
+
+
+@_pattern
+def spiral(canvas: Canvas, arms: int, twist: float) -> Field:
+    """Arms that wind around the middle."""
+    right, down = canvas.x - canvas.x.mean(), canvas.y - canvas.y.mean()
+    distance = np.log(np.hypot(right, down) + 0.01)
+    return np.tanh(3 * np.sin(arms * np.arctan2(down, right) + twist * distance))
+
+
+@_pattern
+def lattice(canvas: Canvas, waves: int, cycles: float) -> Field:
+    """Waves from several directions: 3 give hexagons, 5 a pattern that never repeats."""
+    fields = [canvas.turned(180 * wave / waves)[0] for wave in range(waves)]
+    return np.sum([np.cos(along * 2 * math.pi * cycles) for along in fields], axis=0)
+
+
+@_pattern
+def ripples(canvas: Canvas, centres: int, cycles: float) -> Field:
+    """Circular waves around several points, crossing each other."""
+    points = canvas.rng.uniform(-0.2, 1.2, (centres, 2))
+    distances = [np.hypot(canvas.x - x, canvas.y - y) for x, y in points]
+    return np.sum([np.sin(away * 2 * math.pi * cycles) for away in distances], axis=0)
+
+
+@_pattern
+def contours(canvas: Canvas, power: float, levels: float) -> Field:
+    """Fractal noise in steps, as heights on a map."""
+    return np.floor(canvas.fractal(power) * levels) % 3
+
+
+@_pattern
+def tartan(canvas: Canvas, cycles: float) -> Field:
+    """Bars of random tones across each other, over a fine twill."""
+    tones = canvas.rng.uniform(0, 1, (2, 64)).astype(np.float32)
+    across = tones[0][(canvas.x * cycles).astype(int) % 64]
+    down = tones[1][(canvas.y * cycles).astype(int) % 64]
+    return across + down + 0.2 * np.sin((canvas.x + canvas.y) * cycles * 8 * math.pi)
+
+
+@_pattern
+def blocks(canvas: Canvas, cycles: float) -> Field:
+    """Squares that are black or white at random."""
+    cells = canvas.rng.integers(0, 2, (256, 256)).astype(np.float32)
+    return cells[(canvas.y * cycles).astype(int) % 256, (canvas.x * cycles).astype(int) % 256]
+
+
+@_pattern
+def arcs(canvas: Canvas, cycles: float) -> Field:
+    """Quarter circles in square tiles, turned at random, that join into winding paths."""
+    turned = canvas.rng.integers(0, 2, (64, 64)).astype(bool)
+    rows, columns = (canvas.y * cycles).astype(int) % 64, (canvas.x * cycles).astype(int) % 64
+    down, right = (canvas.y * cycles) % 1, (canvas.x * cycles) % 1
+    right = np.where(turned[rows, columns], 1 - right, right)
+    away = np.minimum(np.hypot(right, down), np.hypot(1 - right, 1 - down))
+    return np.tanh((0.15 - np.abs(away - 0.5)) * 20)
+
+
+@_pattern
+def leaves(canvas: Canvas, count: int, largest: float) -> Field:
+    """Ellipses of all sizes and directions that hide each other, the small ones most frequent."""
+    rows, columns = canvas.x.shape
+    field = np.zeros((rows, columns), np.float32)
+    for _ in range(count):
+        centre = (int(canvas.rng.integers(columns)), int(canvas.rng.integers(rows)))
+        longer = largest * canvas.side / canvas.rng.uniform(1, 20)
+        axes = (max(1, round(longer)), max(1, round(longer * canvas.rng.uniform(0.3, 1))))
+        turn, tone = float(canvas.rng.uniform(0, 180)), (float(canvas.rng.uniform(0.1, 1)),)
+        cv2.ellipse(field, centre, axes, turn, 0, 360, tone, cv2.FILLED, cv2.LINE_AA)
+    return field + 0.02 * canvas.white()

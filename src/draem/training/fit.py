@@ -17,6 +17,7 @@ from rich.console import Console
 from draem._version import __version__
 from draem.config import Recipe, ResolvedRecipe
 from draem.datasets.image_cache import Cache, CacheMode
+from draem.datasets.image_source import from_rgb
 from draem.errors import RecipeError, TrainingInterrupted
 from draem.files import explained_output
 from draem.imaging.encode import write_png
@@ -30,7 +31,8 @@ from draem.model_file import write_model
 from draem.networks.devices import explained_memory, resolve_device
 from draem.networks.model import Draem, build_draem, check_image_size
 from draem.progress import file_progress
-from draem.simulation.factory import make_simulator, over_images
+from draem.simulation.factory import make_simulator, over_images, texture_size, with_textures
+from draem.simulation.palette import validation_textures
 from draem.simulation.preview import simulation_sheet
 from draem.simulation.simulator import Simulator
 from draem.training.checks import (
@@ -262,7 +264,13 @@ def _simulator(recipe: ResolvedRecipe, images: RunImages, device: torch.device) 
 def _validation(
     recipe: ResolvedRecipe, images: RunImages, simulator: Simulator, weights: LossWeights
 ) -> Validation:
-    """Validate on held-out images; on the training images if none are held out."""
+    """Validate on held-out images; on the training images if none are held out.
+
+    The textures are others than those of training, so that the figures do not count what was
+    learned by heart.
+    """
+    size = texture_size(recipe.simulation.profile, recipe.network.image_size)
+    simulator = with_textures(simulator, from_rgb(validation_textures(size)))
     if len(images.held_out):
         simulator = over_images(simulator, images.held_out)
     # The filter covers as many pixels of a window as of the whole image.

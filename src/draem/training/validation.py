@@ -1,6 +1,7 @@
 """Validation without anomalous images: held-out good images, with simulated anomalies over them.
 
-Nothing is chosen by these figures; they show how the training goes.
+The anomalies have textures that training never sees, but the shapes that it does, so the figures
+are better than those of real defects. Nothing is chosen by them; they show how the training goes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Validation:
     """A fixed set of simulated anomalies over held-out good images.
 
     Args:
-        simulator: Over the held-out images; its profile decides the anomalies.
+        simulator: Over the held-out images, with the textures of validation; its profile decides
+            the anomalies.
         samples: Simulated images, at most; each is also scored as it was before.
         loss_weights: As in training.
         side: Side of the score's mean filter in pixels.

@@ -14,7 +14,13 @@ from draem.errors import MissingDependencyError, TextureError
 from draem.imaging.encode import write_png
 from draem.simulation import palette, textures
 from draem.simulation.canvas import Canvas
-from draem.simulation.palette import RAMPS, RECIPES, procedural_textures
+from draem.simulation.palette import (
+    RAMPS,
+    RECIPES,
+    VALIDATION_RECIPES,
+    procedural_textures,
+    validation_textures,
+)
 from draem.simulation.textures import (
     PHOTOGRAPHS,
     builtin_photographs,
@@ -87,6 +93,36 @@ def test_each_formula_reaches_both_ends_of_its_ramp(index: int) -> None:
 
 def test_every_ramp_is_used() -> None:
     assert {ramp for ramp, _ in RECIPES} == set(RAMPS)
+
+
+def test_no_texture_of_validation_is_among_those_of_training() -> None:
+    size = (96, 96)
+    training, validation = (
+        made.mean(axis=3).reshape(len(made), -1)
+        for made in (builtin_textures(size), validation_textures(size))
+    )
+    assert len(validation) == len(VALIDATION_RECIPES) >= 10
+
+    training, validation = (
+        (made - made.mean(axis=1, keepdims=True)) / made.std(axis=1, keepdims=True)
+        for made in (training, validation)
+    )
+    for first, second, most in ((validation, training, 0.4), (validation, validation, 0.4)):
+        alike = np.abs(first @ second.T) / first.shape[1]
+        if first is second:
+            np.fill_diagonal(alike, 0)
+        assert alike.max() < most
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 100), (97, 33)])
+def test_textures_of_validation_have_any_size_and_are_the_same_every_time(
+    size: tuple[int, int],
+) -> None:
+    made = validation_textures(size)
+
+    assert made.shape == (len(VALIDATION_RECIPES), *size, 3)
+    np.testing.assert_array_equal(made, validation_textures(size))
+    assert made.std(axis=(1, 2)).max(axis=1).min() > 5
 
 
 def test_a_pattern_keeps_its_scale_at_another_size() -> None:
