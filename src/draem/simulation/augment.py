@@ -5,8 +5,8 @@ operation needs to see them or at the end.
 
 Source:
     The paper's seven (Zavrtanik et al., section 3.3) are named there without ranges; the ranges
-    here are ours. The published code's ten are imgaug's augmenters with its defaults; its
-    brightness works on a brightness channel of a random colour space, ours on R, G and B alike.
+    here are ours. The published code's ten are imgaug's augmenters; `docs/method.md` lists the
+    small differences.
 """
 
 from __future__ import annotations

@@ -105,7 +105,8 @@ def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
 
     Source:
         Wang et al., Image Quality Assessment, IEEE TIP 2004, with the window (sigma 1.5) and the
-        zero padding of the published DRAEM code.
+        zero padding of the published DRAEM code, which however takes a data range of 2 if a value
+        of the reconstruction is below -0.5.
     """
     # The two variances only ever appear as their sum, so one map of squares is enough.
     maps = torch.cat((first, second, first * first + second * second, first * second), dim=1)
