@@ -7,6 +7,7 @@ step, and the types of a `ResolvedRecipe` have no `auto`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Annotated, Any, Generic, Literal, Never, Self, TypeVar
@@ -403,6 +404,12 @@ class TrainingConfig(Options):
         description="Share of the normal images held out of training, for validation and "
         "calibration.",
     )
+    group_by: str = Field(
+        "auto",
+        description="Which images show one part and are held out together: `auto` (by name or "
+        "likeness), `image` (each alone), `folder`, or a regular expression for the file name "
+        "whose first group, or whole match, names the part. Copies are always together.",
+    )
     false_reject_rate: float = Field(
         0.01,
         gt=0,
@@ -413,6 +420,12 @@ class TrainingConfig(Options):
     checkpoint_seconds: float = Field(
         60, ge=0, description="Seconds between checkpoints; 0 for one after every step."
     )
+
+    @field_validator("group_by")
+    @classmethod
+    def _known_grouping(cls, group_by: str) -> str:
+        check_group_by(group_by)
+        return group_by
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -560,6 +573,22 @@ def parse_image_size(text: str) -> tuple[int, int]:
         expected="auto, or N or HxW in pixels, such as 256 or 256x320",
         found=text,
     )
+
+
+def check_group_by(group_by: str) -> None:
+    """Refuse a `group_by` that can mean nothing.
+
+    Raises:
+        RecipeError: It is no regular expression; the words `auto`, `image` and `folder` are.
+    """
+    try:
+        re.compile(group_by)
+    except re.error as error:
+        raise RecipeError(
+            "`group_by` cannot be understood",
+            expected="auto, image, folder or a regular expression",
+            found=f"{group_by} ({error})",
+        ) from error
 
 
 PAPER, UPSTREAM, VARIED = (

@@ -24,6 +24,7 @@ class Calibration(Options):
         threshold: Scores at or above it are anomalous.
         false_reject_rate: The promised bound on the share of good images rejected, in (0, 1).
         images: Held-out good images that the thresholds were computed from.
+        groups: How many groups they are, each of all pictures of one part; None if each is one.
         review_threshold: Scores at or above it, but below `threshold`, are for a person to review.
         review_rate: The promised bound on the share of good images at or above it, in (0, 1).
         pixel_threshold: Map values at or above it are marked; without one, those at or above
@@ -35,10 +36,16 @@ class Calibration(Options):
     threshold: float
     false_reject_rate: float
     images: int
+    groups: int | None = None
     review_threshold: float | None = None
     review_rate: float | None = None
     pixel_threshold: float | None = None
     pixel_false_positive_rate: float | None = None
+
+    @property
+    def parts(self) -> int:
+        """What counts for the guarantee: the groups, or the images if each is one."""
+        return self.images if self.groups is None else self.groups
 
 
 class TrainingSet(Options):
@@ -47,10 +54,12 @@ class TrainingSet(Options):
     Attributes:
         images: Number of normal images, held-out ones not counted.
         fingerprint: Hash of the decoded pictures.
+        held_out: Number of held-out images; None in files of 0.1.0.
     """
 
     images: int
     fingerprint: str
+    held_out: int | None = None
 
 
 class ModelCard(Options):

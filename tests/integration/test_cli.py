@@ -413,6 +413,10 @@ def test_calibrate_sets_thresholds_that_every_command_uses(
             f"ixel threshold {found.pixel_threshold:.6g}: of good parts like these, on average at "
             "most 5% have more than 1% of their pixels at or above it"
         ),
+        (
+            "his holds for parts like these, photographed alike, if the pictures of each part were "
+            "grouped"
+        ),
         "ne threshold may reject more than the average: 19 of 20 like it reject at most 14.6%",
         "he smallest rate that 19 images support is 5%",
     )
@@ -421,7 +425,7 @@ def test_calibrate_sets_thresholds_that_every_command_uses(
         *(f"{line}." for line in promises),
         str(run / "model.safetensors")[1:],
     ]
-    assert "".join(line[0] for line in lines[:5]) == "TRPOT"
+    assert "".join(line[0] for line in lines[:6]) == "TRPTOT"
 
     shown = draem_cli("info", run).out
     for line in promises:
@@ -490,6 +494,20 @@ def test_calibrate_names_copies(
     assert "(19 calibration images)" in outcome.out
 
 
+def test_calibrate_counts_each_group_once(
+    draem_cli: Cli, trained_run: Path, more_good: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    asked = ("calibrate", run, more_good, "--false-reject-rate", 0.2, "--group-by")
+    outcome = draem_cli(*asked, r"(\d)\.png$")
+    assert outcome.status == 0, outcome.err
+    assert "19 images in 10 groups (by expression)" in outcome.err
+    assert "(19 calibration images in 10 groups)" in outcome.out
+    refused = draem_cli(*asked, "(")
+    assert refused.status != 0
+    assert "`group_by` cannot be understood" in refused.err
+
+
 def test_train_on_any_folder_with_own_textures(
     draem_cli: Cli, shared_category: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:
@@ -504,6 +522,30 @@ def test_train_on_any_folder_with_own_textures(
     card = read_card(tmp_path / "run" / "model.safetensors")
     assert card.recipe.simulation.textures == str(shared_category / "test")
     assert card.recipe.training.activation_checkpointing is True
+
+
+def test_train_holds_out_groups_and_says_so(
+    draem_cli: Cli, shared_category: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    originals = sorted((shared_category / "train" / "good").iterdir())
+    good = tmp_path / "good"
+    good.mkdir()
+    for path in originals:
+        for copy in "ab":
+            shutil.copy(path, good / f"{path.stem}{copy}{path.suffix}")
+    outcome = draem_cli(
+        *("train", good, "--out", tmp_path / "run", "--recipe", tiny_recipe, "--steps", 1),
+        *("--device", "cpu", "--group-by", "image"),
+    )
+    assert outcome.status == 0, outcome.err
+    images, groups = 2 * len(originals), len(originals)
+    assert f"{images} images in {groups} groups (by content)" in outcome.err
+    assert "(2 calibration images in 1 group)." in outcome.err
+    assert "This holds for parts like these, photographed alike" in outcome.err
+    assert "99 held-out groups; there were 1." in outcome.err
+    card = read_card(tmp_path / "run" / "model.safetensors")
+    assert card.recipe.training.group_by == "image"
+    assert (card.calibration.images, card.calibration.groups) == (2, 1)
 
 
 def test_demo_ends_with_the_report(draem_cli: Cli, tmp_path: Path) -> None:

@@ -462,7 +462,7 @@ def test_a_region_of_interest_limits_training_scores_and_threshold(
     assert not inside[:, 32:].any()
     # The threshold is just above the highest score of the one held-out image.
     paths = sorted((category / "train" / "good").iterdir())
-    (held_out,), _ = train_held_out_split(len(paths), 0.1, 0)
+    (held_out,), _ = train_held_out_split(np.arange(len(paths)), 0.1, 0)
     found = inspector.inspect(decode_image(paths[held_out]))
     assert card.calibration is not None
     assert found.anomaly_score == pytest.approx(card.calibration.threshold, rel=1e-3)

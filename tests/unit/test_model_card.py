@@ -70,3 +70,14 @@ def test_a_model_of_format_1_can_be_calibrated(tmp_path: Path) -> None:
 def test_every_network_option_is_in_the_card() -> None:
     card = read_card(DATA / "whole.safetensors")
     assert card.model_dump()["network"].keys() == ResolvedNetworkConfig.model_fields.keys()
+
+
+def test_a_card_without_groups_loads() -> None:
+    card = read_card(DATA / "whole.safetensors")
+
+    assert card.recipe is not None
+    assert card.recipe.training.group_by == "auto"
+    assert card.calibration is not None
+    assert card.calibration.parts == card.calibration.images
+    assert card.training_set is not None
+    assert card.training_set.held_out is None

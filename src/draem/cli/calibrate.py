@@ -35,12 +35,20 @@ def command(
             help="Share of a good part's pixels that may be marked: sets a threshold for pixels."
         ),
     ] = None,
+    group_by: Annotated[
+        str,
+        typer.Option(
+            help="Which images show one part and count once: auto (by name or likeness), image "
+            "(each alone), folder, or a regular expression for the file name whose first group, or "
+            "whole match, names the part."
+        ),
+    ] = "auto",
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
     """Set a model's thresholds from images of good parts, with a guarantee."""
     from draem.inspection.calibrate_model import calibrate_model, told_copies
-    from draem.inspection.calibration import guarantees, remarks
+    from draem.inspection.guarantee import guarantees, remarks
 
     with (
         told_when_stopped(lambda: f"no threshold was stored in {model}"),
@@ -52,6 +60,7 @@ def command(
             false_reject_rate=false_reject_rate,
             review_rate=review_rate,
             pixel_false_positive_rate=pixel_false_positive_rate,
+            group_by=group_by,
             device=device,
             threads=threads,
             progress=progress,
@@ -60,6 +69,8 @@ def command(
         typer.echo(f"warning: {path}: {reason}; it took no part", err=True)
     if result.copies:
         typer.echo(f"warning: {told_copies(result.copies)}", err=True)
+    if result.grouping:
+        typer.echo(result.grouping, err=True)
     found = result.calibration
     for line in (
         *(f"{name} {words}" for name, words in guarantees(found).items()),

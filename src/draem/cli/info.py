@@ -16,7 +16,7 @@ def command(
 ) -> None:
     """Show what a model file says of itself."""
     from draem.imaging.roi import decode_roi
-    from draem.inspection.calibration import guarantees, remarks
+    from draem.inspection.guarantee import guarantees, remarks
     from draem.inspection.loading import check_kind, model_path
     from draem.model_file import read_verified_card
 

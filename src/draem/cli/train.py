@@ -24,6 +24,7 @@ from draem.config import PresetName
     "training.batch_size",
     "training.init",
     "training.seed",
+    "training.group_by",
     "simulation.profile",
     "region_of_interest.mask",
     "training.precision",
@@ -67,7 +68,7 @@ def command(
 ) -> None:
     """Train a model on images of good parts."""
     import draem
-    from draem.inspection.calibration import guarantee, images_needed
+    from draem.inspection.guarantee import PROVISO, guarantee, images_needed
     from draem.training.recipe import make_recipe
 
     lengths = [overrides["training"][name] for name in ("epochs", "steps", "minutes")]
@@ -96,11 +97,13 @@ def command(
         typer.echo("No threshold: no image was held out to find one.", err=True)
     else:
         typer.echo(f"Threshold {calibration.threshold:.4g}: {guarantee(calibration)}.", err=True)
+        typer.echo(f"{PROVISO[0].upper()}{PROVISO[1:]}.", err=True)
         asked = result.recipe.training.false_reject_rate
         if calibration.false_reject_rate > asked:
+            kind = "images" if calibration.groups is None else "groups"
             typer.echo(
                 f"A rate of {100 * asked:g}% needs at least {images_needed(asked)} held-out "
-                f"images; there were {calibration.images}.",
+                f"{kind}; there were {calibration.parts}.",
                 err=True,
             )
     typer.echo(result.model)

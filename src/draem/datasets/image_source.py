@@ -80,6 +80,13 @@ class ImageSource:
             return ImageSource(shape, self.pixels[start:stop])
         return ImageSource(shape, None, self.files[start:stop], self.folder)
 
+    def reorder(self, places: NDArray[np.int64]) -> ImageSource:
+        """The images in another order; those in memory are moved, so this source is used up."""
+        if self.pixels is not None:
+            _permute(self.pixels, places)
+            return self
+        return ImageSource(self.shape, None, tuple(self.files[i] for i in places), self.folder)
+
     def fingerprint(self) -> str:
         """`fingerprint` of the images; computed only once for images in files."""
         parts = (self[start : start + _PART] for start in range(0, len(self), _PART))
@@ -138,6 +145,21 @@ def fingerprint_of(shape: tuple[int, ...], parts: Iterable[NDArray[np.uint8]]) -
     for part in parts:
         digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()[:16]
+
+
+def _permute(rows: NDArray[np.uint8], places: NDArray[np.int64]) -> None:
+    """`rows[:] = rows[places]` with room for only one more row: the images may fill the memory."""
+    moved = np.zeros(len(rows), np.bool_)
+    for start in range(len(rows)):
+        if moved[start] or places[start] == start:
+            continue
+        first, place = rows[start].copy(), start
+        while places[place] != start:
+            rows[place] = rows[places[place]]
+            moved[place] = True
+            place = int(places[place])
+        rows[place] = first
+        moved[place] = True
 
 
 def _mapped(path: Path) -> NDArray[np.uint8]:

@@ -218,6 +218,7 @@ def _facts(inspector: Inspector) -> dict[str, object]:
         facts["calibration_images"] = card.calibration.images
         facts["promised_false_reject_rate"] = card.calibration.false_reject_rate
         more = {
+            "calibration_groups": card.calibration.groups,
             "promised_review_rate": card.calibration.review_rate,
             "pixel_threshold": card.calibration.pixel_threshold,
             "pixel_false_positive_rate": card.calibration.pixel_false_positive_rate,

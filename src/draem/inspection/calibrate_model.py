@@ -9,14 +9,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from draem.config import check_group_by
 from draem.datasets.decoding import preparation_of
-from draem.datasets.image_source import fingerprint, fingerprint_of
+from draem.datasets.groups import Groups, group_images, told_groups
+from draem.datasets.image_source import fingerprint_of
+from draem.datasets.likeness import Look, look_at
 from draem.datasets.mvtec import gather_good_images
 from draem.datasets.split import train_held_out_split
 from draem.errors import DatasetError, ImageError, InputError, counted
 from draem.files import check_writable
 from draem.imaging.decode import decode_image
-from draem.inspection.calibration import calibrate, check_rates, check_supported, pixel_level
+from draem.inspection.calibration import calibrate, check_rates, pixel_level
+from draem.inspection.guarantee import check_supported
 from draem.inspection.inspector import Inspector
 from draem.inspection.loading import load, model_path
 from draem.model_card import Calibration, ModelCard
@@ -35,12 +39,14 @@ class CalibrationResult:
         failures: Files that could not be read and took no part, each with the reason.
         copies: Files that show the very picture of an earlier one and took no part, each with that
             one: the guarantee needs pictures of different parts.
+        grouping: The groups of the images in words; empty if each image is one.
     """
 
     model: Path
     calibration: Calibration
     failures: tuple[tuple[Path, str], ...]
     copies: tuple[tuple[Path, Path], ...] = ()
+    grouping: str = ""
 
 
 def calibrate_model(
@@ -50,6 +56,7 @@ def calibrate_model(
     false_reject_rate: float,
     review_rate: float | None = None,
     pixel_false_positive_rate: float | None = None,
+    group_by: str = "auto",
     device: str = "auto",
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -58,7 +65,9 @@ def calibrate_model(
 
     Of good parts like these, on average at most the share `false_reject_rate` will score at or
     above the threshold. The calibration that the file held before is replaced as a whole. Of files
-    whose decoded pictures are the same, pixel by pixel, one counts.
+    whose decoded pictures are the same, pixel by pixel, one counts. Images of one part are a group,
+    which counts once, by its highest score: of new good parts at most that share will have any
+    picture at or above the threshold.
 
     Args:
         model: A model file or the folder of a run.
@@ -70,20 +79,24 @@ def calibrate_model(
         pixel_false_positive_rate: On average at most the share `false_reject_rate` of good parts
             will have more than this share of their map's pixels at or above a pixel threshold,
             which marks regions then; in [0, 1).
+        group_by: Which images show one part: `auto` (by name or likeness), `image` (each alone),
+            `folder`, or a regular expression for the file name; as in a recipe.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         threads: How many CPU threads the model may use; see `load`.
-        progress: Called with (images done, images in all); twice over where the images must
-            first be told from those that the model was trained on.
+        progress: Called with (images done, images in all); up to three times over where the images
+            must first be told from those that the model was trained on.
 
     Raises:
-        InputError: A rate is out of range or smaller than so many images support, or the number
-            of threads is not positive.
-        DatasetError: The images cannot be found, none can be read, or the model was trained on
-            them.
+        InputError: A rate is out of range or smaller than so many images or groups support, or
+            the number of threads is not positive.
+        RecipeError: `group_by` is no regular expression.
+        DatasetError: The images cannot be found, none can be read, they cannot be grouped as
+            asked, or the model was trained on them.
         ModelFileError: The model file is not one of draem's.
         OutputError: The model file cannot be written.
     """
     check_rates(false_reject_rate, review_rate, pixel_false_positive_rate)
+    check_group_by(group_by)
     named = [good_images] if isinstance(good_images, str | Path) else list(good_images)
     paths = gather_good_images(named)
     check_supported(len(paths), false_reject_rate)
@@ -98,16 +111,18 @@ def calibrate_model(
             f"of {counted(len(paths), 'good image')} none can be read; "
             f"{failures[0][0]} {failures[0][1]}"
         )
-    _check_supported(len(measured.scores), false_reject_rate, copies)
+    groups = group_images(measured.paths, measured.looks, group_by)
+    _check_supported(groups, false_reject_rate, copies)
     calibration = calibrate(
         measured.scores,
         false_reject_rate,
+        groups=groups.ids,
         review_rate=review_rate,
         pixel_levels=None if pixel_false_positive_rate is None else measured.levels,
         pixel_false_positive_rate=pixel_false_positive_rate,
     )
     write_card(file, inspector.card.replace(calibration=calibration))
-    return CalibrationResult(file, calibration, failures, copies)
+    return CalibrationResult(file, calibration, failures, copies, told_groups(groups))
 
 
 def told_copies(copies: Sequence[tuple[Path, Path]]) -> str:
@@ -128,6 +143,8 @@ def told_copies(copies: Sequence[tuple[Path, Path]]) -> str:
 class _Measured:
     """What was found of each picture; the levels only where they were asked for."""
 
+    paths: list[Path] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     levels: list[float] = field(default_factory=list)
     failures: list[tuple[Path, str]] = field(default_factory=list)
@@ -148,11 +165,14 @@ def _measure(
         except ImageError as error:
             measured.failures.append((path, error.problem))
         else:
-            first = seen.setdefault(fingerprint(image), path)
+            look = look_at(image)
+            first = seen.setdefault(look.digest, path)
             if first is not path:
                 measured.copies.append((path, first))
             else:
                 found = inspector.inspect(image)
+                measured.paths.append(path)
+                measured.looks.append(look)
                 measured.scores.append(found.anomaly_score)
                 if pixel_false_positive_rate is not None:
                     level = pixel_level(found.anomaly_map, pixel_false_positive_rate)
@@ -163,10 +183,11 @@ def _measure(
 
 
 def _check_supported(
-    images: int, false_reject_rate: float, copies: Sequence[tuple[Path, Path]]
+    groups: Groups, false_reject_rate: float, copies: Sequence[tuple[Path, Path]]
 ) -> None:
+    images = len(groups.ids)
     try:
-        check_supported(images, false_reject_rate)
+        check_supported(images, false_reject_rate, groups.count if groups.count < images else None)
     except InputError as error:
         if not copies:
             raise
@@ -185,32 +206,12 @@ def _refuse_training_images(
 
     Other sets that share images with it are not recognised: the card keeps one hash for all.
     """
-    if card.training_set is None or card.recipe is None:
-        return
-    options = card.recipe.training
-    _, kept = train_held_out_split(len(paths), options.held_out_share, options.seed)
-    # Only a set of the same size is worth decoding.
-    if len(kept) != card.training_set.images:
-        return
     in_order = sorted(paths, key=lambda path: path.parts)
-    trained = [in_order[index] for index in kept]
-    network = card.network
-    preparation = preparation_of(
-        trained, network.image_size, network.overlap, network.interpolation
-    )
-
-    def prepared() -> Iterator[NDArray[np.uint8]]:
-        for place, path in enumerate(trained):
-            yield preparation.prepare(place, decode_image(path))
-            if progress is not None:
-                progress(place + 1, len(trained))
-
     try:
-        count, channels, height, width = preparation.shape
-        found = fingerprint_of((count, height, width, channels), prepared())
-    except ImageError:
+        found = _fingerprint_if_trained(card, in_order, progress)
+    except (ImageError, DatasetError):
         return  # training would have refused it
-    if found == card.training_set.fingerprint:
+    if card.training_set is not None and found == card.training_set.fingerprint:
         raise DatasetError(
             "these are the images that the model was trained with, whose scores say nothing of "
             "other parts",
@@ -219,3 +220,44 @@ def _refuse_training_images(
             hint="Take new images, or leave it at the threshold that `draem train` found from the "
             "images it held out",
         )
+
+
+def _fingerprint_if_trained(
+    card: ModelCard, paths: Sequence[Path], progress: Callable[[int, int], None] | None
+) -> str | None:
+    """The fingerprint of training on these files; None if their number is that of another set.
+
+    Only a set of the same size is worth decoding: to group it as training does, and for the hash.
+    """
+    known = card.training_set
+    if known is None or card.recipe is None:
+        return None
+    options, network = card.recipe.training, card.network
+    preparation = preparation_of(paths, network.image_size, network.overlap, network.interpolation)
+    groups = np.arange(len(paths))  # as in draem 0.1.0, which did not tell the number held out
+    if known.held_out is not None:
+        if len(paths) != known.images + known.held_out:
+            return None
+        looks = [
+            # Training puts tiles together again, which gives the image itself.
+            look_at(image if preparation.grids else preparation.prepare(place, image)[0])
+            for place, image in _decoded(paths, range(len(paths)), progress)
+        ]
+        groups = group_images(paths, looks, options.group_by).ids
+    _, kept = train_held_out_split(groups, options.held_out_share, options.seed)
+    if len(kept) != known.images:
+        return None
+    count, (height, width) = sum(preparation.counts[place] for place in kept), preparation.size
+    prepared = (preparation.prepare(*decoded) for decoded in _decoded(paths, kept, progress))
+    return fingerprint_of((count, height, width, 3), prepared)
+
+
+def _decoded(
+    paths: Sequence[Path],
+    places: Sequence[int] | NDArray[np.int64],
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    for done, place in enumerate(places, start=1):
+        yield int(place), decode_image(paths[place])
+        if progress is not None:
+            progress(done, len(places))

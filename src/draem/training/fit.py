@@ -185,7 +185,11 @@ def _run(
         if images.region_of_interest is None
         else encode_roi(images.region_of_interest),
         recipe=recipe,
-        training_set=TrainingSet(images=images.count, fingerprint=images.fingerprint),
+        training_set=TrainingSet(
+            images=images.count,
+            fingerprint=images.fingerprint,
+            held_out=len(images.held_out_groups),
+        ),
         versions={
             "draem": __version__,
             "torch": torch.__version__,
@@ -291,18 +295,21 @@ def _calibration(
     side = network_filter_side(card.network)
     strategy = make_strategy(card, TorchRuntime(copy.deepcopy(network), device, side))
     held_out = images.whole_held_out()
-    count = len(images.held_out_grids) or len(images.held_out)
+    count = len(images.held_out_groups)
     scores: list[float] = []
     with file_progress(console) as progress:
         while batch := list(itertools.islice(held_out, strategy.batch_size)):
             scores += [output.anomaly_score for output in strategy.run(batch)]
             progress("Calibrating", len(scores), count)
-    return calibrate(scores, card.recipe.training.false_reject_rate)
+    rate = card.recipe.training.false_reject_rate
+    return calibrate(scores, rate, groups=images.held_out_groups)
 
 
 def _read(data: str | Path, recipe: ResolvedRecipe, cache: Cache, console: Console) -> RunImages:
     with file_progress(console) as progress:
         images = read_run_images(data, recipe, progress, cache)
+    if images.grouping:
+        console.print(images.grouping, highlight=False)
     if images.training.folder is not None:
         size = (images.training.nbytes + images.held_out.nbytes) / 1e9
         console.print(

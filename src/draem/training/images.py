@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.config import Recipe, ResolvedRecipe
-from draem.datasets.decoding import decode_to_memory, preparation_of
+from draem.datasets.decoding import Preparation, decode_to_memory, preparation_of
+from draem.datasets.groups import group_images, told_groups
 from draem.datasets.image_cache import Cache, Progress, decode_to_files
 from draem.datasets.image_source import ImageSource, fingerprint
+from draem.datasets.likeness import Look, look_at
 from draem.datasets.mvtec import read_normal_images
 from draem.datasets.split import train_held_out_split
 from draem.errors import ImageError
@@ -38,6 +40,11 @@ class RunImages:
         fingerprint: Hash of the training images.
         full_fingerprint: Hash of all of it, which a resumed run must find unchanged.
         count: Images to learn from, before they were cut into tiles.
+        groups: (count,) int64, the group of each image to learn from, before it was cut into tiles:
+            images of one group show one part.
+        held_out_groups: (held-out images,) int64, the same of the held-out ones, before they were
+            cut into tiles; no group is on both sides.
+        grouping: The groups in words; empty if each image is one.
         held_out_grids: How each held-out image was cut; empty in a run without tiles.
     """
 
@@ -48,6 +55,9 @@ class RunImages:
     fingerprint: str
     full_fingerprint: str
     count: int
+    groups: NDArray[np.int64]
+    held_out_groups: NDArray[np.int64]
+    grouping: str
     held_out_grids: tuple[TileGrid, ...] = ()
 
     def whole_held_out(self) -> Iterator[NDArray[np.uint8]]:
@@ -74,12 +84,13 @@ def read_run_images(
 
     Args:
         data: A category in MVTec layout, or any folder of normal images.
-        recipe: Says sizes, textures, seed and how many images are held out.
+        recipe: Says sizes, textures, seed, which images show one part and how many are held out.
         progress: Called with (what is read, files done, files in all).
         cache: Whether and where images are stored on the disk; in memory if omitted.
 
     Raises:
-        DatasetError: There are no normal images, or some cannot be read; all are listed.
+        DatasetError: There are no normal images, or some cannot be read, and all are listed; or
+            they cannot be grouped as the recipe asks, or not split.
         TextureError: The textures folder holds no textures.
         InputError: The region of interest cannot be used.
         MissingDependencyError: The built-in textures need scikit-image.
@@ -89,19 +100,17 @@ def read_run_images(
     report: Progress = progress or (lambda *_: None)
     paths = read_normal_images(data)
     region = read_roi(recipe, paths)
-    options = recipe.training
-    held_out, kept = train_held_out_split(len(paths), options.held_out_share, options.seed)
-    # Images are held out, never tiles of them.
-    ordered = [paths[index] for index in (*kept, *held_out)]
-    network, simulation = recipe.network, recipe.simulation
-    preparation = preparation_of(
-        ordered, network.image_size, network.overlap, network.interpolation
-    )
+    options, network, simulation = recipe.training, recipe.network, recipe.simulation
+    preparation = preparation_of(paths, network.image_size, network.overlap, network.interpolation)
     if cache is not None and cache.takes(preparation.nbytes):
-        images = decode_to_files(ordered, preparation, cache, report)
+        images = decode_to_files(paths, preparation, cache, report)
     else:
-        images = decode_to_memory(ordered, preparation, partial(report, "Reading images"))
-    border = sum(preparation.counts[: len(kept)])
+        images = decode_to_memory(paths, preparation, partial(report, "Reading images"))
+    groups = group_images(paths, looks_at(images, preparation), options.group_by)
+    held_out, kept = train_held_out_split(groups.ids, options.held_out_share, options.seed)
+    # Images are held out, never tiles of them.
+    images = images.reorder(_rows(preparation, np.concatenate([kept, held_out])))
+    border = sum(preparation.counts[place] for place in kept)
     training, others = images.part(0, border), images.part(border, len(images))
     size = texture_size(simulation.profile, network.image_size)
     textures = read_textures(
@@ -121,8 +130,28 @@ def read_run_images(
         fingerprint=fingerprints[0],
         full_fingerprint="-".join(fingerprints),
         count=len(kept),
-        held_out_grids=preparation.grids[len(kept) :],
+        groups=groups.ids[kept],
+        held_out_groups=groups.ids[held_out],
+        grouping=told_groups(groups),
+        held_out_grids=tuple(preparation.grids[i] for i in held_out) if preparation.grids else (),
     )
+
+
+def looks_at(images: ImageSource, preparation: Preparation) -> list[Look]:
+    """`look_at` of each image file, in the order of the files; tiles are put together again."""
+    if not preparation.grids:
+        return [look_at(image) for image in images]
+    tiles = iter(images)
+    return [
+        look_at(join_tiles(itertools.islice(tiles, grid.count), grid)) for grid in preparation.grids
+    ]
+
+
+def _rows(preparation: Preparation, files: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places of the images, or tiles, that come from the files in this order."""
+    counts = np.asarray(preparation.counts, np.int64)
+    starts = np.cumsum(counts) - counts
+    return np.concatenate([np.arange(starts[i], starts[i] + counts[i]) for i in files])
 
 
 def read_roi(recipe: ResolvedRecipe, images: Iterable[Path]) -> NDArray[np.bool_] | None:

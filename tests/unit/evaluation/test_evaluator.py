@@ -151,6 +151,7 @@ def test_the_shares_in_review_by_hand(
     assert plain.normal_review_rate is plain.anomalous_review_rate is None
     calibration = inspector.card.calibration.model_copy(
         update={
+            "groups": 12,
             "review_threshold": 19.5 / 255,
             "review_rate": 0.4,
             "pixel_threshold": 0.5,
@@ -164,6 +165,7 @@ def test_the_shares_in_review_by_hand(
     assert (found.false_reject_rate, found.miss_rate) == (0.25, 0.25)
     assert found.model == {
         **plain.model,
+        "calibration_groups": 12,
         "promised_review_rate": 0.4,
         "pixel_threshold": 0.5,
         "pixel_false_positive_rate": 0.0,

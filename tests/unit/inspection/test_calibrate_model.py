@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,13 @@ from PIL import Image
 from draem.datasets.decoding import decode_to_memory, resized
 from draem.datasets.image_source import fingerprint
 from draem.datasets.split import train_held_out_split
-from draem.errors import DatasetError, InputError, ModelFileError, OutputError
+from draem.errors import DatasetError, InputError, ModelFileError, OutputError, RecipeError
 from draem.imaging.decode import decode_image
 from draem.inspection.calibrate_model import calibrate_model
 from draem.inspection.calibration import calibrate, pixel_level
 from draem.inspection.loading import load
 from draem.model_card import ModelCard, TrainingSet
-from draem.model_file import read_card, read_model
+from draem.model_file import read_card, read_model, write_card
 from draem.training.recipe import make_recipe
 
 Save = Callable[[Path, np.ndarray], Path]
@@ -140,6 +140,34 @@ def test_copies_support_no_rate(model: Path, good: Path) -> None:
     assert model.read_bytes() == before
 
 
+@pytest.mark.parametrize("group_by", ["folder", r"^(\d)"])
+def test_groups_count_once_by_their_highest_score(
+    model: Path, good: Path, save_image: Save, tmp_path: Path, group_by: str
+) -> None:
+    """12 images of 6 parts."""
+    inspector = load(model)
+    scores, parts = [], [number // 2 for number in range(12)]
+    for part, path in zip(parts, sorted(good.iterdir()), strict=True):
+        scores.append(inspector.inspect(decode_image(path)).anomaly_score)
+        folder = tmp_path / "parts" / str(part)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / f"{part}-{path.name}")
+    result = calibrate_model(model, tmp_path / "parts", false_reject_rate=0.2, group_by=group_by)
+    by = "folder" if group_by == "folder" else "expression"
+    assert result.grouping == f"12 images in 6 groups (by {by})"
+    assert result.calibration == calibrate(scores, 0.2, groups=parts)
+    assert (result.calibration.images, result.calibration.groups) == (12, 6)
+    with pytest.raises(InputError, match=r"12 good images in 6 groups.*at least 9 groups"):
+        calibrate_model(model, tmp_path / "parts", false_reject_rate=0.1, group_by=group_by)
+    alone = calibrate_model(model, tmp_path / "parts", false_reject_rate=0.1, group_by="image")
+    assert (alone.grouping, alone.calibration.parts) == ("", 12)
+
+
+def test_a_broken_grouping_is_refused_before_the_work(good: Path) -> None:
+    with pytest.raises(RecipeError, match="group_by"):
+        calibrate_model("missing.safetensors", good, false_reject_rate=0.1, group_by="(")
+
+
 def test_a_rate_that_so_few_images_cannot_support_is_refused(
     model: Path, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,8 +177,8 @@ def test_a_rate_that_so_few_images_cannot_support_is_refused(
         calibrate_model(model, good, false_reject_rate=0.05, progress=lambda *c: calls.append(1))
     assert str(raised.value) == (
         "12 good images cannot support a false-reject rate of 5%. Expected at least 19 good images "
-        "for that rate. Found 12; the smallest rate that 12 images support is 7.7%. Take more "
-        "images of good parts, or ask for a higher rate."
+        "for that rate. Found 12; the smallest rate that 12 images support is 7.7%. Take images of "
+        "more good parts, or ask for a higher rate."
     )
     assert calls == [], "the images were inspected in vain"
     assert model.read_bytes() == before
@@ -240,28 +268,52 @@ def test_a_file_that_cannot_be_written_is_left_alone(
 @pytest.fixture
 def trained(
     write_tiny_model: Callable[..., ModelCard], good: Path, tmp_path: Path
-) -> Callable[[float], Path]:
+) -> Callable[..., Path]:
     """A model that says it was trained on the good images, with some held out."""
 
-    def write(held_out_share: float) -> Path:
-        asked = {"training": {"held_out_share": held_out_share, "seed": 7}}
-        _, kept = train_held_out_split(12, held_out_share, seed=7)
+    def write(held_out_share: float, groups: Sequence[int] = range(12), **options: object) -> Path:
+        asked = {"training": {"held_out_share": held_out_share, "seed": 7, **options}}
+        held_out, kept = train_held_out_split(np.array(groups), held_out_share, seed=7)
         images = decode_to_memory(sorted(good.iterdir()), resized(12, (64, 64), "area"))[:]
         path = tmp_path / "trained.safetensors"
         write_tiny_model(
             path,
             interpolation="area",
             recipe=make_recipe(overrides=asked).resolve(),
-            training_set=TrainingSet(images=len(kept), fingerprint=fingerprint(images[kept])),
+            training_set=TrainingSet(
+                images=len(kept), fingerprint=fingerprint(images[kept]), held_out=len(held_out)
+            ),
         )
         return path
 
     return write
 
 
+def test_the_training_images_are_recognised_in_their_groups(
+    trained: Callable[..., Path], good: Path
+) -> None:
+    groups = [0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4]
+    for number, group in enumerate(groups):
+        (good / f"{number:02d}.png").rename(good / f"{number:02d} of part {group}.png")
+    path = trained(0.3, groups, group_by=r"part (\d)")
+    with pytest.raises(DatasetError, match="the model was trained with"):
+        calibrate_model(path, good, false_reject_rate=0.1)
+
+
+def test_training_images_of_a_model_from_before_groups_are_refused(
+    trained: Callable[..., Path], good: Path
+) -> None:
+    path = trained(0.3)
+    card = read_card(path)
+    assert card.training_set is not None
+    write_card(path, card.replace(training_set=card.training_set.replace(held_out=None)))
+    with pytest.raises(DatasetError, match="the model was trained with"):
+        calibrate_model(path, good, false_reject_rate=0.1)
+
+
 @pytest.mark.parametrize("held_out_share", [0.0, 0.1, 0.5])
 def test_the_training_images_are_refused(
-    trained: Callable[[float], Path], good: Path, held_out_share: float
+    trained: Callable[..., Path], good: Path, held_out_share: float
 ) -> None:
     path = trained(held_out_share)
     before = path.read_bytes()
@@ -273,7 +325,7 @@ def test_the_training_images_are_refused(
 
 
 def test_other_images_are_not_taken_for_the_training_images(
-    trained: Callable[[float], Path], good: Path, save_image: Save
+    trained: Callable[..., Path], good: Path, save_image: Save
 ) -> None:
     path = trained(0.1)
     pixels = decode_image(good / "05.png").copy()

@@ -9,16 +9,16 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from draem.datasets.split import train_held_out_split
 from draem.errors import InputError
-from draem.inspection.calibration import (
-    calibrate,
+from draem.inspection.calibration import calibrate, decide, pixel_level
+from draem.inspection.guarantee import (
+    PROVISO,
     check_supported,
-    decide,
     guarantee,
     guarantees,
     images_needed,
     likely_rate,
-    pixel_level,
     remarks,
     smallest_rate,
 )
@@ -159,7 +159,7 @@ def test_the_smallest_rate_reads_alike_in_guarantee_and_remark(images: int) -> N
     calibration = Calibration(threshold=0.2, false_reject_rate=1 / (images + 1), images=images)
     promised = re.search(r"at most ([\d.]+%) are", guarantee(calibration))
     assert promised is not None
-    assert remarks(calibration)[1].endswith(f" is {promised[1]}")
+    assert remarks(calibration)[2].endswith(f" is {promised[1]}")
     assert f"({images} calibration image{'s' * (images > 1)})" in guarantee(calibration)
 
 
@@ -409,5 +409,72 @@ def test_each_threshold_has_its_guarantee_in_words() -> None:
     }
     none = found.model_copy(update={"pixel_false_positive_rate": 0.0})
     assert guarantees(none)["pixel threshold"].endswith("have any pixel at or above it")
-    assert remarks(found)[1] == "the smallest rate that 240 images support is 0.415%"
-    assert remarks(found)[0].endswith("19 of 20 like it reject at most 1.97%")
+    assert remarks(found)[2] == "the smallest rate that 240 images support is 0.415%"
+    assert remarks(found)[1].endswith("19 of 20 like it reject at most 1.97%")
+    assert remarks(found)[0] == PROVISO
+
+
+# Groups of images of one part
+
+PARTS, VIEWS = 100, 4
+
+
+def rejected_new_parts(groups: NDArray[np.int64], by_group: bool, rate: float) -> int:
+    """Of 1,000 splits, how many reject a new part by any of its pictures.
+
+    Pictures of one part score nearly alike, and a fifth of that if the network has learned the
+    part.
+    """
+    rejected = 0
+    for seed in range(1000):
+        rng = np.random.default_rng([5, seed])
+        parts = rng.random(PARTS + 1)
+        pictures = parts[:, None] + 0.01 * rng.random((PARTS + 1, VIEWS))
+        held_out, kept = train_held_out_split(groups, 0.2, seed)
+        part_of = held_out // VIEWS
+        learned = np.isin(part_of, kept // VIEWS)
+        scores = pictures[:-1].ravel()[held_out] * np.where(learned, 0.2, 1)
+        found = calibrate(scores.tolist(), rate, groups=groups[held_out] if by_group else None)
+        rejected += bool((pictures[-1] >= found.threshold).any())
+    return rejected
+
+
+def test_parts_on_both_sides_break_the_promise_and_groups_keep_it() -> None:
+    rate, highest = 0.1, stats.binom.ppf(1 - CHANCE, 1000, 0.1)
+
+    by_image = rejected_new_parts(np.arange(PARTS * VIEWS), False, rate)
+    by_group = rejected_new_parts(np.arange(PARTS * VIEWS) // VIEWS, True, rate)
+
+    assert by_image > 2 * highest
+    # 20 parts are held out, so that 2 of 21 may be rejected: as many, and no fewer.
+    assert by_group <= highest
+    assert within_chance(by_group, 1000, 2 / 21)
+
+
+def test_of_a_group_the_highest_score_and_level_count() -> None:
+    scores, levels, groups = [0.1, 0.4, 0.3, 0.2], [0.9, 0.1, 0.2, 0.3], [7, 3, 7, 3]
+    rates = {"review_rate": 0.5, "pixel_false_positive_rate": 0.1}
+
+    found = calibrate(scores, 0.4, groups=groups, pixel_levels=levels, **rates)
+    alone = calibrate([0.3, 0.4], 0.4, pixel_levels=[0.9, 0.3], **rates)
+
+    assert found == alone.replace(images=4, groups=2)
+    assert found.parts == alone.parts == alone.images == 2
+    assert alone.groups is None
+
+
+def test_groups_of_one_image_change_nothing() -> None:
+    scores = np.random.default_rng(0).random(30).tolist()
+
+    assert calibrate(scores, 0.1, groups=np.arange(30)) == calibrate(scores, 0.1)
+
+
+def test_groups_count_for_what_is_said_of_the_guarantee() -> None:
+    found = Calibration(threshold=0.5, false_reject_rate=0.05, images=240, groups=19)
+    alone = Calibration(threshold=0.5, false_reject_rate=0.05, images=19)
+
+    assert guarantee(found).endswith("(240 calibration images in 19 groups)")
+    assert likely_rate(found) == likely_rate(alone)
+    assert remarks(found)[2] == "the smallest rate that 19 groups support is 5%"
+    with pytest.raises(InputError, match=r"240 good images in 19 groups.*at least 99 groups"):
+        check_supported(240, 0.01, 19)

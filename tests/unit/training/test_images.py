@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from draem.config import Recipe, auto_image_size
+from draem.datasets.image_cache import Cache
 from draem.datasets.split import train_held_out_split
 from draem.errors import DatasetError, ImageError, InputError
 from draem.imaging.tiles import cut_tiles, plan_tiles
@@ -282,7 +283,7 @@ def test_tiles_are_cut_at_the_images_own_resolution_and_held_out_by_image(
 
     images = read_run_images(root, resolve_recipe(recipe, root))
 
-    held_out, kept = train_held_out_split(5, 0.4, recipe.training.seed)
+    held_out, kept = train_held_out_split(np.arange(5), 0.4, recipe.training.seed)
     assert images.count == len(kept) == 3
     pixels = [np.array(Image.open(root / f"{number:03d}.png")) for number in range(5)]
     expected = [
@@ -322,3 +323,44 @@ def test_tiles_without_held_out_images(folder_of: Callable[..., Path]) -> None:
     assert images.count == 2
     assert len(images.training) == 4 + 3
     assert len(images.held_out) == 0
+
+
+@pytest.mark.parametrize("network", [{"image_size": (32, 32)}, {"tile": 32}])
+@pytest.mark.parametrize("cached", [False, True])
+def test_no_group_is_on_both_sides(
+    folder_of: Callable[..., Path], tmp_path: Path, network: dict[str, object], cached: bool
+) -> None:
+    root = folder_of(*[(40, 30 + number) for number in range(24)])
+    numbers = {}
+    for number, path in enumerate(sorted(root.iterdir())):
+        numbers[np.array(Image.open(path)).tobytes()] = number
+        path.rename(path.with_name(f"part{number // 3}_view{number % 3}.png"))
+    overrides = {
+        "network": network,
+        "simulation": {"textures": str(root)},
+        "training": {"held_out_share": 0.25},
+    }
+    recipe = make_recipe("compact", overrides=overrides).resolve()
+    cache = Cache("always", tmp_path / "cache") if cached else None
+
+    images = read_run_images(root, recipe, cache=cache)
+
+    assert images.grouping == "24 images in 8 groups (by name)"
+    assert (images.count, len(images.groups), len(images.held_out_groups)) == (18, 18, 6)
+    assert not set(images.groups) & set(images.held_out_groups)
+    if "tile" in network:  # only tiles keep the pictures as they are
+        found = [numbers[image.tobytes()] // 3 for image in images.whole_held_out()]
+        assert found == list(images.held_out_groups)
+    again = read_run_images(root, recipe)
+    assert again.full_fingerprint == images.full_fingerprint
+
+
+def test_images_that_cannot_be_grouped_as_asked_are_refused(
+    folder_of: Callable[..., Path],
+) -> None:
+    root = folder_of(*[(32, 32)] * 5)
+    for group_by, message in (("folder", "into 1 group"), ("lot", "matches no file name")):
+        overrides = {"training": {"group_by": group_by}}
+        recipe = make_recipe("compact", overrides=overrides)
+        with pytest.raises(DatasetError, match=message):
+            read_run_images(root, resolve_recipe(recipe, root))

@@ -246,6 +246,16 @@ def test_a_value_of_the_wrong_type_or_out_of_range_is_refused_by_name(
         make_recipe(overrides={section: {key: value}})
 
 
+def test_images_are_grouped_by_a_word_or_a_regular_expression(toml: Any) -> None:
+    text = """[training]
+group_by = 'lot(\\d+)'
+"""
+    assert make_recipe(file=toml(text)).training.group_by == r"lot(\d+)"
+    assert make_recipe().training.group_by == "auto"
+    with pytest.raises(RecipeError, match=r"`group_by` cannot.*folder or a regular expression"):
+        make_recipe(overrides={"training": {"group_by": "lot("}})
+
+
 def test_all_wrong_values_are_named_at_once(toml: Any) -> None:
     file = toml('[training]\nbatch_size = 0\nseed = "x"\n[network]\nimage_size = 3\n')
     with pytest.raises(RecipeError) as raised:
