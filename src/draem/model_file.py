@@ -106,6 +106,16 @@ def read_model(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
     return card, tensors
 
 
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read weights that come with draem and that no model card describes.
+
+    Raises:
+        ModelFileError: The file is missing or damaged.
+    """
+    with _opened(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
 def write_card(path: str | Path, card: ModelCard) -> None:
     """Replace what a model file says of itself; its weights stay as they are, to the byte.
 
