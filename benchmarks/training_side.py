@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from draem.datasets.image_source import from_rgb, in_memory
 from draem.networks.devices import multiplies_bf16
-from draem.networks.model import DraemOutput, build_draem
+from draem.networks.joint import DraemOutput
+from draem.networks.model import build_draem
 from draem.simulation.factory import make_simulator
 from draem.simulation.simulator import SimulatedBatch, Simulator
 from draem.simulation.textures import builtin_textures

@@ -7,6 +7,7 @@ step, and the types of a `ResolvedRecipe` have no `auto`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -30,13 +31,16 @@ TWO_SCALES_FROM = 256
 """Least shorter side, in pixels, at which `scales = "auto"` looks at a second, coarser scale."""
 AUTO_SIDES = (256, 512, 2048)
 """Bounds of `image_size = "auto"` in pixels: shorter side at least and at most, longer at most."""
+MOST_PIXELS = 2**18
+"""Most pixels of `image_size = "auto"` for the architecture `pretrained`, which takes its training
+images whole."""
 
 Auto = Literal["auto"]
 AutoT = TypeVar("AutoT")
 """`Auto` in a recipe, `Never` in a resolved one."""
 ImageSize = tuple[int, int]
 ProfileName = Literal["paper", "upstream", "varied"]
-PresetName = Literal["compact", "full", "published"]
+PresetName = Literal["pretrained", "compact", "full", "published"]
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Weight = Annotated[float, Field(ge=0)]
 
@@ -66,8 +70,20 @@ class NetworkConfig(Options, Generic[AutoT]):
     discriminative_width: int = Field(
         64, ge=1, le=1024, description="Channels of the discriminative sub-network's first stage."
     )
-    architecture: Literal["published", "compact"] = Field(
-        "published", description="`published`, or `compact` with fewer operations for CPUs."
+    architecture: Literal["published", "compact", "pretrained"] = Field(
+        "published",
+        description="`published`, `compact` with fewer operations for CPUs, or `pretrained`, which "
+        "compares features of a pretrained encoder.",
+    )
+    subspaces: int = Field(
+        256,
+        ge=1,
+        le=4096,
+        description="`pretrained` only: number of flat pieces that a memory of normal features is "
+        "made of.",
+    )
+    subspace_rank: int = Field(
+        16, ge=1, le=64, description="`pretrained` only: dimensions of each of these pieces."
     )
     scales: Annotated[int, Field(ge=1, le=4)] | AutoT = Field(
         1,
@@ -79,7 +95,7 @@ class NetworkConfig(Options, Generic[AutoT]):
         (256, 256),
         description=f"Network input in pixels, height and width, multiples of {SIZE_STEP}; `auto` "
         f"keeps the images' proportions, with a shorter side of {AUTO_SIDES[0]} to "
-        f"{AUTO_SIDES[1]}.",
+        f"{AUTO_SIDES[1]}, and for `pretrained` about {MOST_PIXELS} pixels at most.",
     )
     interpolation: Literal["bilinear", "area"] = Field(
         "bilinear",
@@ -138,6 +154,22 @@ class NetworkConfig(Options, Generic[AutoT]):
 
 
 ResolvedNetworkConfig = NetworkConfig[Never]
+
+
+def told_size(network: ResolvedNetworkConfig) -> str:
+    """How large the networks are, in words.
+
+    Example:
+        >>> told_size(ResolvedNetworkConfig())
+        '128 reconstructive, 64 discriminative'
+    """
+    if network.architecture == "pretrained":
+        return f"{network.subspaces} subspaces of {network.subspace_rank} dimensions"
+    return (
+        f"{network.reconstructive_width} reconstructive, "
+        f"{network.discriminative_width} discriminative"
+    )
+
 
 _VARIED_ONLY = ("crop", "flips", "coarse_share", "zoom", "shapes", "fills", "layers", "on_part")
 _PUBLISHED_ONLY = ("mask_shape",)
@@ -527,7 +559,10 @@ class Recipe(_RecipeOptions[Auto]):
         if size == "auto":
             sizes = image_sizes or [(1, 1)]
             ratio = median(height / width for height, width in sizes)
-            size = auto_image_size(ratio, median(map(min, sizes)))
+            shorter = median(map(min, sizes))
+            if self.network.architecture == "pretrained":
+                shorter = min(shorter, math.sqrt(MOST_PIXELS / max(ratio, 1 / ratio)))
+            size = auto_image_size(ratio, shorter)
         if scales == "auto":
             # The second scale needs enough pixels, and training windows that show it.
             enough = min(size) >= TWO_SCALES_FROM and self.simulation.coarse_share != 0

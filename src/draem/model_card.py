@@ -23,8 +23,10 @@ class Calibration(Options):
     Attributes:
         threshold: Scores at or above it are anomalous.
         false_reject_rate: The promised bound on the share of good images rejected, in (0, 1).
-        images: Held-out good images that the thresholds were computed from.
+        images: Good images that the thresholds were computed from.
         groups: How many groups they are, each of all pictures of one part; None if each is one.
+        cross_fitted: Whether the images were not held out, but each was scored without what was
+            learned from its own fold.
         review_threshold: Scores at or above it, but below `threshold`, are for a person to review.
         review_rate: The promised bound on the share of good images at or above it, in (0, 1).
         pixel_threshold: Map values at or above it are marked; without one, those at or above
@@ -37,6 +39,7 @@ class Calibration(Options):
     false_reject_rate: float
     images: int
     groups: int | None = None
+    cross_fitted: bool = False
     review_threshold: float | None = None
     review_rate: float | None = None
     pixel_threshold: float | None = None

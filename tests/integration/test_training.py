@@ -23,6 +23,7 @@ from draem.model_file import read_card, read_model
 from draem.simulation.simulator import Simulator
 from draem.simulation.textures import builtin_textures
 from draem.training import fit
+from draem.training import parts as parts_of_run
 from draem.training.images import train_held_out_split
 from draem.training.loop import LoopState, TrainingParts, train_loop
 from draem.training.recipe import make_recipe
@@ -397,7 +398,7 @@ def test_validation_has_textures_that_training_never_sees(
         seen["training"] = parts.simulator
         return train_loop(parts, *others)
 
-    monkeypatch.setattr(fit, "Validation", validation)
+    monkeypatch.setattr(parts_of_run, "Validation", validation)
     monkeypatch.setattr(fit, "train_loop", loop)
     # A single texture is enough: validation takes none of them away.
     textures = tmp_path / "textures"

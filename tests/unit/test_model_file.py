@@ -268,7 +268,7 @@ def card_text(**changes: object) -> str:
         (card_text(interpolation="cubic"), "interpolation"),
         (card_text(reconstructive_width=-1), "reconstructive_width"),
         (card_text(discriminative_width=0), "discriminative_width"),
-        (card_text(architecture="large"), "architecture.*'published' or 'compact'"),
+        (card_text(architecture="large"), "architecture.*'published', 'compact' or 'pretrained'"),
         (card_text(calibration={"threshold": None}), "calibration.threshold"),
         (card_text(unheard_of=1), "unheard_of.*update draem"),
         ("[" * 5000, "Invalid JSON"),

@@ -15,6 +15,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a model file says of itself."""
+    from draem.config import told_size
     from draem.imaging.roi import decode_roi
     from draem.inspection.guarantee import guarantees, remarks
     from draem.inspection.loading import check_kind, model_path
@@ -31,8 +32,7 @@ def command(
     facts: dict[str, object] = {
         "preset": card.preset,
         "network": network.architecture,
-        "widths": f"{network.reconstructive_width} reconstructive, "
-        f"{network.discriminative_width} discriminative",
+        "widths": told_size(network),
         "image size": f"{height}x{width} (height x width), "
         + (
             f"tiles that overlap by {network.overlap} pixels"

@@ -25,6 +25,7 @@ from draem.config import PresetName
     "training.init",
     "training.seed",
     "training.group_by",
+    "training.held_out_share",
     "simulation.profile",
     "region_of_interest.mask",
     "training.precision",
@@ -40,7 +41,8 @@ def command(
     preset: Annotated[
         PresetName | None,
         typer.Option(
-            help="compact trains in minutes on a CPU. full is the paper's recipe, with held-out "
+            help="pretrained compares features of a pretrained encoder and compact trains small "
+            "networks; both take minutes on a CPU. full is the paper's recipe, with held-out "
             "images for a threshold and averaged weights; published is the published code's, with "
             "neither.",
             show_default="compact",
@@ -68,7 +70,7 @@ def command(
 ) -> None:
     """Train a model on images of good parts."""
     import draem
-    from draem.inspection.guarantee import PROVISO, guarantee, images_needed
+    from draem.inspection.guarantee import guarantee, images_needed, proviso
     from draem.training.recipe import make_recipe
 
     lengths = [overrides["training"][name] for name in ("epochs", "steps", "minutes")]
@@ -97,7 +99,8 @@ def command(
         typer.echo("No threshold: no image was held out to find one.", err=True)
     else:
         typer.echo(f"Threshold {calibration.threshold:.4g}: {guarantee(calibration)}.", err=True)
-        typer.echo(f"{PROVISO[0].upper()}{PROVISO[1:]}.", err=True)
+        assumed = proviso(cross_fitted=calibration.cross_fitted)
+        typer.echo(f"{assumed[0].upper()}{assumed[1:]}.", err=True)
         asked = result.recipe.training.false_reject_rate
         if calibration.false_reject_rate > asked:
             kind = "images" if calibration.groups is None else "groups"

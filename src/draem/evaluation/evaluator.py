@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from draem.config import told_size
 from draem.datasets.mvtec import NORMAL, Sample, read_test_samples
 from draem.errors import DatasetError, ImageError, InputError, counted, list_problems
 from draem.evaluation.curves import all_curves
@@ -211,7 +212,10 @@ def _facts(inspector: Inspector) -> dict[str, object]:
     facts |= network.model_dump(include={"image_size", "interpolation"})
     if network.tile:
         facts["tile_overlap"] = network.overlap
-    facts["widths"] = f"{network.reconstructive_width}/{network.discriminative_width}"
+    if network.architecture == "pretrained":
+        facts["widths"] = told_size(network)
+    else:
+        facts["widths"] = f"{network.reconstructive_width}/{network.discriminative_width}"
     if inspector.region_of_interest is not None:
         facts["region_of_interest_share"] = float(inspector.region_of_interest.mean())
     if card.calibration:
@@ -219,6 +223,7 @@ def _facts(inspector: Inspector) -> dict[str, object]:
         facts["promised_false_reject_rate"] = card.calibration.false_reject_rate
         more = {
             "calibration_groups": card.calibration.groups,
+            "cross_fitted": card.calibration.cross_fitted or None,
             "promised_review_rate": card.calibration.review_rate,
             "pixel_threshold": card.calibration.pixel_threshold,
             "pixel_false_positive_rate": card.calibration.pixel_false_positive_rate,

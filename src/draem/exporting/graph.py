@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from draem.inspection.runtime import ANOMALY_MAP, ANOMALY_SCORE, RECONSTRUCTION
 from draem.inspection.torch_runtime import as_pixels, fold_batch_norm
 from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
-from draem.networks.model import Draem
+from draem.networks.joint import JointModel
 
 
 class WholeGraph(nn.Module):
@@ -20,7 +20,7 @@ class WholeGraph(nn.Module):
         reconstruction: Give the reconstruction too.
     """
 
-    def __init__(self, model: Draem, side: int, *, reconstruction: bool = False) -> None:
+    def __init__(self, model: JointModel, side: int, *, reconstruction: bool = False) -> None:
         super().__init__()
         model.eval().requires_grad_(False)
         fold_batch_norm(model)

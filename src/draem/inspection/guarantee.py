@@ -18,6 +18,11 @@ PROVISO = (
     "this holds for parts like these, photographed alike, if the pictures of each part were grouped"
 )
 """What every guarantee assumes."""
+_EXPECTED = (
+    "this rate is measured by cross-validation, not guaranteed; hold images out with "
+    "--held-out-share for a guarantee"
+)
+"""Of a threshold from images that were not held out."""
 _CONFIDENCE = 0.95
 
 
@@ -93,10 +98,21 @@ def guarantee(calibration: Calibration) -> str:
         >>> guarantee(Calibration(threshold=0.5, false_reject_rate=0.05, images=19))
         'of good parts like these, on average at most 5% are rejected (19 calibration images)'
     """
+    basis = _basis(calibration.images, calibration.groups, "calibration image")
+    if calibration.cross_fitted:
+        return (
+            f"of good parts like these, about {_at_most(calibration.false_reject_rate)} or fewer "
+            f"should be rejected ({basis}, each scored as if it were new)"
+        )
     return (
         f"of good parts like these, on average at most {_at_most(calibration.false_reject_rate)} "
-        f"are rejected ({_basis(calibration.images, calibration.groups, 'calibration image')})"
+        f"are rejected ({basis})"
     )
+
+
+def proviso(*, cross_fitted: bool) -> str:
+    """What the guarantee assumes, and whether it is one."""
+    return f"{PROVISO}; {_EXPECTED}" if cross_fitted else PROVISO
 
 
 def guarantees(calibration: Calibration) -> dict[str, str]:
@@ -129,7 +145,7 @@ def remarks(calibration: Calibration) -> list[str]:
     """
     stray = _at_most(likely_rate(calibration))
     found = [
-        PROVISO,
+        proviso(cross_fitted=calibration.cross_fitted),
         f"one threshold may reject more than the average: 19 of 20 like it reject at most {stray}",
         _limit(calibration.parts, "images" if calibration.groups is None else "groups"),
     ]

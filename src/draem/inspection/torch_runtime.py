@@ -17,7 +17,8 @@ from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
 from draem.model_card import ModelCard
 from draem.model_file import read_model
 from draem.networks.devices import explained_memory, full_precision, resolve_device
-from draem.networks.model import Draem, check_image_size
+from draem.networks.factory import empty_network
+from draem.networks.joint import JointModel, check_image_size
 
 
 class TorchRuntime:
@@ -30,7 +31,7 @@ class TorchRuntime:
         side: Side of the score's mean filter in pixels.
     """
 
-    def __init__(self, model: Draem, device: torch.device, side: int) -> None:
+    def __init__(self, model: JointModel, device: torch.device, side: int) -> None:
         model.eval().requires_grad_(False)
         fold_batch_norm(model)
         self._model = model.to(device)
@@ -82,7 +83,7 @@ def load_torch_runtime(
     return card, TorchRuntime(model, resolve_device(device), side)
 
 
-def read_network(path: str | Path) -> tuple[ModelCard, Draem]:
+def read_network(path: str | Path) -> tuple[ModelCard, JointModel]:
     """Read a `.safetensors` model file into networks, on the CPU.
 
     Raises:
@@ -92,7 +93,7 @@ def read_network(path: str | Path) -> tuple[ModelCard, Draem]:
     card, state = read_model(path)
     check_image_size(*card.network.image_size)
     with torch.device("meta"):
-        model = Draem(card.network)
+        model = empty_network(card.network)
     try:
         model.load_state_dict(state, assign=True)
     except RuntimeError as error:

@@ -1,40 +1,24 @@
-"""The joint model: reconstruct, then compare."""
+"""DRAEM's two sub-networks, published or compact: reconstruct, then compare."""
 
 from __future__ import annotations
-
-import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from draem.config import SIZE_STEP, ResolvedNetworkConfig
-from draem.errors import ImageSizeError
 from draem.networks.blocks import initialise
-from draem.networks.checkpointing import CheckpointedModule
 from draem.networks.compact import (
     CompactDiscriminative,
     CompactReconstructive,
     initialise_compact,
 )
 from draem.networks.discriminative import DiscriminativeSubNetwork
+from draem.networks.joint import DraemOutput, JointModel, check_image_size
 from draem.networks.reconstructive import ReconstructiveSubNetwork
 
 
-class DraemOutput(NamedTuple):
-    """What the model gives in every mode.
-
-    Attributes:
-        reconstruction: (batch, 3, height, width), about [0, 1].
-        mask_logits: (batch, 2, height, width); channel 0 normal, channel 1 anomalous.
-    """
-
-    reconstruction: Tensor
-    mask_logits: Tensor
-
-
-class Draem(nn.Module):
+class Draem(JointModel):
     """DRAEM's two sub-networks in one module.
 
     Without a reconstructive sub-network (a width of 0, the paper's ablation) the discriminative one
@@ -88,16 +72,6 @@ class Draem(nn.Module):
         logits = logits[..., :height, :width]
         return functional.interpolate(logits, size=like.shape[-2:], mode="bilinear")
 
-    def use_channels_last(self) -> None:
-        """Store weights in the order in which convolutions are fastest."""
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def checkpoint_activations(self, recompute: bool = True) -> None:
-        """Train with less memory and more time; see `CheckpointedModule`."""
-        for part in self.modules():
-            if isinstance(part, CheckpointedModule):
-                part.recompute = recompute
-
 
 def repeat_border(images: Tensor, step: int) -> Tensor:
     """Bring both sides to multiples of `step` by repeating the last row and column.
@@ -135,25 +109,3 @@ def build_draem(config: ResolvedNetworkConfig | None = None, *, seed: int = 0) -
     start = initialise_compact if config.architecture == "compact" else initialise
     start(model, torch.Generator().manual_seed(seed))
     return model
-
-
-def check_image_size(height: int, width: int) -> None:
-    """Refuse an image size that the network's strides do not divide.
-
-    Raises:
-        ImageSizeError: It names the nearest sizes that fit.
-    """
-    if height >= SIZE_STEP and width >= SIZE_STEP and not (height % SIZE_STEP or width % SIZE_STEP):
-        return
-    sides = (height, width)
-    down, near, up = (
-        "x".join(str(SIZE_STEP * max(1, rounded(side / SIZE_STEP))) for side in sides)
-        for rounded in (math.floor, round, math.ceil)
-    )
-    nearest = " or ".join(dict.fromkeys((near, down, up)))
-    raise ImageSizeError(
-        "the network cannot take this image size",
-        expected=f"height and width to be multiples of {SIZE_STEP}",
-        found=f"{height}x{width} (height x width)",
-        hint=f"Use {nearest}",
-    )

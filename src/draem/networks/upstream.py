@@ -19,7 +19,8 @@ from draem.config import ResolvedNetworkConfig
 from draem.errors import ModelFileError, OutputError
 from draem.model_card import ModelCard
 from draem.model_file import read_checkpoint, write_model
-from draem.networks.model import Draem, check_image_size
+from draem.networks.joint import check_image_size
+from draem.networks.model import Draem
 
 _STAGE = re.compile(r"encoder(?:_segment)?\.block(\d)\.(\d)\.(.+)")
 _UPWARD = re.compile(r"decoder(_segment)?\.up(\d|_b)\.(\d)\.(.+)")

@@ -12,7 +12,7 @@ from draem._version import __version__
 from draem.evaluation.outcome import Outcome, ScoredImage, outcome_at, wilson_interval
 from draem.evaluation.result import Evaluation
 from draem.files import make_folder, write_text
-from draem.inspection.guarantee import PROVISO
+from draem.inspection.guarantee import proviso
 from draem.reporting.curve_plots import curve_charts
 from draem.reporting.gallery import colour_bars, galleries
 from draem.reporting.metrics_json import json_ready
@@ -126,7 +126,7 @@ def _context(evaluation: Evaluation, title: str | None) -> dict[str, object]:
             name: _promised_rate(evaluation.model, name)
             for name in ("promised_false_reject_rate", "promised_review_rate", _PIXEL_RATE)
         },
-        "proviso": PROVISO,
+        "proviso": proviso(cross_fitted=bool(evaluation.model.get("cross_fitted"))),
         "labels": {"good": labels[0], "defective": labels[1]},
         "histogram": score_histogram(
             evaluation.images, evaluation.threshold, evaluation.review_threshold

@@ -15,7 +15,7 @@ from draem.datasets.mvtec import read_normal_images
 from draem.errors import RecipeError
 from draem.imaging.contact_sheet import contact_sheet
 from draem.imaging.roi import RoiLike, fit_roi
-from draem.networks.model import check_image_size
+from draem.networks.joint import check_image_size
 from draem.simulation.factory import make_simulator, texture_size
 from draem.simulation.simulator import SimulatedBatch
 from draem.simulation.textures import read_textures

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from draem.config import SIZE_STEP, ResolvedRecipe
+from draem.config import SIZE_STEP, ResolvedRecipe, TrainingConfig
 from draem.errors import InputError, OutputError
 
 
@@ -28,6 +28,47 @@ def check_out(out: str | Path, data: str | Path) -> None:
             "the run would be among the training images, and its pictures would be taken for them",
             path=out,
             hint="Give a folder outside the data with --out",
+        )
+
+
+_NOT_PRETRAINED = (
+    "optimizer",
+    "weight_decay",
+    "learning_rate",
+    "schedule",
+    "l2_weight",
+    "ssim_weight",
+    "ssim_of",
+    "focal_weight",
+    "focal_gamma",
+    "average_decay",
+    "activation_checkpointing",
+    "init",
+    "checkpoint_seconds",
+    "precision",
+)
+
+
+def check_pretrained(recipe: ResolvedRecipe, devices: int) -> None:
+    """Refuse what the architecture `pretrained` would pass over in silence.
+
+    Raises:
+        InputError: An option has no meaning for it, or there are several devices.
+    """
+    if recipe.network.architecture != "pretrained":
+        return
+    usual = TrainingConfig(steps=1)
+    if given := [
+        name for name in _NOT_PRETRAINED if getattr(recipe.training, name) != getattr(usual, name)
+    ]:
+        raise InputError(
+            "these options mean nothing for the architecture `pretrained`: " + ", ".join(given),
+            expected="memories that are fitted, not trained by gradient descent",
+            hint="Leave them out, or choose another preset",
+        )
+    if devices > 1:
+        raise InputError(
+            f"`pretrained` trains on one device, not {devices}", hint="Leave --devices out"
         )
 
 

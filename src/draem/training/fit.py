@@ -11,16 +11,15 @@ from pathlib import Path
 import lightning
 import numpy as np
 import torch
-from lightning.fabric import Fabric
+from numpy.typing import NDArray
 from rich.console import Console
 
 from draem._version import __version__
 from draem.config import Recipe, ResolvedRecipe
 from draem.datasets.image_cache import Cache, CacheMode
-from draem.datasets.image_source import from_rgb
+from draem.datasets.split import group_folds
 from draem.errors import RecipeError, TrainingInterrupted
 from draem.files import explained_output
-from draem.imaging.encode import write_png
 from draem.imaging.roi import encode_roi
 from draem.inspection.calibration import calibrate
 from draem.inspection.inspector import make_strategy
@@ -29,37 +28,28 @@ from draem.inspection.torch_runtime import TorchRuntime
 from draem.model_card import Calibration, ModelCard, TrainingSet
 from draem.model_file import write_model
 from draem.networks.devices import explained_memory, resolve_device
-from draem.networks.model import Draem, build_draem, check_image_size
+from draem.networks.joint import JointModel, check_image_size
 from draem.progress import file_progress
-from draem.simulation.factory import make_simulator, over_images, texture_size, with_textures
-from draem.simulation.palette import validation_textures
-from draem.simulation.preview import simulation_sheet
-from draem.simulation.simulator import Simulator
 from draem.training.checks import (
     check_devices,
     check_out,
+    check_pretrained,
     is_helper_process,
 )
-from draem.training.ema import WeightEma
 from draem.training.fabric import make_fabric, quiet_lightning
 from draem.training.images import RunImages, read_run_images, resolve_recipe
-from draem.training.loop import TrainingParts, train_loop
-from draem.training.losses import LossWeights
-from draem.training.optimizer import make_optimizer
-from draem.training.progress_bar import TrainingProgress
+from draem.training.loop import train_loop
+from draem.training.parts import build_parts, run_clock, run_simulator, write_samples
+from draem.training.pretrained import FOLDS, PretrainedFit, fit_pretrained
 from draem.training.recipe import make_recipe
 from draem.training.run_folder import RunFolder, resume_run, start_run
-from draem.training.schedule import make_clock
 from draem.training.signals import stop_gently
-from draem.training.validation import Validation
-from draem.training.warm_start import check_warm_start, load_warm_start
+from draem.training.warm_start import check_warm_start
 
 _NEEDS_LESS_MEMORY = (
     "Choose a smaller batch size, image size or preset, or give --activation-checkpointing"
 )
 _MAKE_ROOM = "Make room on the disk, then go on with --resume"
-_VALIDATION_SAMPLES = 16
-_SHEET_SAMPLES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +130,7 @@ def train(
         check_warm_start(resolved.network)
     place = resolve_device(device)
     check_devices(devices, resolved, place)
+    check_pretrained(resolved, devices)
     check_out(out, data)
     with explained_memory(_NEEDS_LESS_MEMORY):
         kept = Cache(cache, Path(cache_dir) if cache_dir else None, devices)
@@ -158,13 +149,15 @@ def _run(
     console: Console,
 ) -> TrainingResult:
     """Train, calibrate and write the model."""
+    if recipe.network.architecture == "pretrained":
+        return _run_pretrained(run, recipe, images, device, console)
     with (
         quiet_lightning(),
         stop_gently(console) as interrupted,
         explained_output(run.root, _MAKE_ROOM),
     ):
         fabric = make_fabric(device, devices, recipe.training.precision, run.root)
-        parts = _build(fabric, run, recipe, images, console)
+        parts = build_parts(fabric, run, recipe, images, console)
         try:
             state = train_loop(parts, interrupted)
         finally:
@@ -178,7 +171,62 @@ def _run(
             hint="Go on from there with the same command and --resume",
         )
     network = parts.ema.network
-    card = ModelCard(
+    card = _card(recipe, images, state.figures)
+    card = card.replace(calibration=_calibration(network, card, images, device, console))
+    card = write_model(run.model, network.state_dict(), card)
+    return TrainingResult(run.model, card, recipe, state.step, parts.clock.seconds)
+
+
+def _run_pretrained(
+    run: RunFolder,
+    recipe: ResolvedRecipe,
+    images: RunImages,
+    device: torch.device,
+    console: Console,
+) -> TrainingResult:
+    """Fit memories and discriminator, calibrate and write the model."""
+    options = recipe.training
+    clock = run_clock(recipe, images)
+    with (
+        stop_gently(console) as interrupted,
+        explained_output(run.root, _MAKE_ROOM),
+        file_progress(console) as progress,
+    ):
+        write_samples(run, run_simulator(recipe, images, device))
+        fitted = fit_pretrained(
+            recipe,
+            images.training,
+            _folds(images, options.seed),
+            lambda chosen: run_simulator(recipe, images, device, chosen),
+            clock,
+            device,
+            progress,
+            interrupted,
+            images.region_of_interest,
+        )
+    card = _card(recipe, images, {})
+    if len(images.held_out):
+        threshold = _calibration(fitted.network, card, images, device, console)
+    else:
+        threshold = _cross_fitted_threshold(fitted, images, options.false_reject_rate)
+    card = write_model(run.model, fitted.network.state_dict(), card.replace(calibration=threshold))
+    return TrainingResult(run.model, card, recipe, fitted.steps, clock.seconds)
+
+
+def _cross_fitted_threshold(
+    fitted: PretrainedFit, images: RunImages, rate: float
+) -> Calibration | None:
+    """A threshold from the training images; None if they are pictures of a single part."""
+    # Tiles and pictures of one part count once, by their highest score.
+    groups = np.repeat(images.groups, images.tiles)[fitted.images]
+    if len(np.unique(groups)) < 2:
+        return None
+    return calibrate(fitted.scores.tolist(), rate, groups=groups).replace(cross_fitted=True)
+
+
+def _card(recipe: ResolvedRecipe, images: RunImages, figures: dict[str, float]) -> ModelCard:
+    """What the model file says, but for the threshold."""
+    return ModelCard(
         preset=recipe.preset,
         network=recipe.network,
         region_of_interest=None
@@ -196,94 +244,12 @@ def _run(
             "lightning": lightning.__version__,
             "numpy": np.__version__,
         },
-        figures={name: value for name, value in state.figures.items() if np.isfinite(value)},
+        figures={name: value for name, value in figures.items() if np.isfinite(value)},
     )
-    card = card.replace(calibration=_calibration(network, card, images, device, console))
-    card = write_model(run.model, network.state_dict(), card)
-    return TrainingResult(run.model, card, recipe, state.step, parts.clock.seconds)
-
-
-def _build(
-    fabric: Fabric, run: RunFolder, recipe: ResolvedRecipe, images: RunImages, console: Console
-) -> TrainingParts:
-    """Build the parts of a run on the device of this process."""
-    options = recipe.training
-    weights = LossWeights(
-        options.l2_weight,
-        options.ssim_weight,
-        options.focal_weight,
-        options.focal_gamma,
-        ssim_of_mean=options.ssim_of == "mean",
-    )
-    clock = make_clock(
-        len(images.training),
-        options.batch_size,
-        epochs=options.epochs,
-        steps=options.steps,
-        minutes=options.minutes,
-    )
-    network = build_draem(recipe.network, seed=options.seed)
-    if options.init == "warm":
-        load_warm_start(network)
-    network.checkpoint_activations(options.activation_checkpointing)
-    network.use_channels_last()
-    optimizer = make_optimizer(
-        network, options.optimizer, options.learning_rate, options.weight_decay
-    )
-    model, wrapped_optimizer = fabric.setup(network, optimizer)
-    simulator = _simulator(recipe, images, fabric.device)
-    if fabric.is_global_zero:
-        sheet = simulation_sheet(simulator.batch(0, _SHEET_SAMPLES), "Simulated training samples")
-        write_png(run.pictures / "samples.png", sheet)
-    return TrainingParts(
-        fabric=fabric,
-        run=run,
-        options=options,
-        network=network,
-        model=model,
-        optimizer=wrapped_optimizer,
-        ema=WeightEma(network, options.average_decay),
-        clock=clock,
-        simulator=simulator,
-        validation=_validation(recipe, images, simulator, weights),
-        loss_weights=weights,
-        images=images.full_fingerprint,
-        progress=TrainingProgress(clock, options.batch_size, console),
-        report=lambda line: console.print(line, highlight=False),
-    )
-
-
-def _simulator(recipe: ResolvedRecipe, images: RunImages, device: torch.device) -> Simulator:
-    roi = images.region_of_interest
-    return make_simulator(
-        images.training,
-        images.textures,
-        recipe.simulation,
-        recipe.training.seed,
-        None if roi is None else torch.from_numpy(roi),
-        device,
-    )
-
-
-def _validation(
-    recipe: ResolvedRecipe, images: RunImages, simulator: Simulator, weights: LossWeights
-) -> Validation:
-    """Validate on held-out images; on the training images if none are held out.
-
-    The textures are others than those of training, so that the figures do not count what was
-    learned by heart.
-    """
-    size = texture_size(recipe.simulation.profile, recipe.network.image_size)
-    simulator = with_textures(simulator, from_rgb(validation_textures(size)))
-    if len(images.held_out):
-        simulator = over_images(simulator, images.held_out)
-    # The filter covers as many pixels of a window as of the whole image.
-    side = network_filter_side(recipe.network)
-    return Validation(simulator, _VALIDATION_SAMPLES, weights, side)
 
 
 def _calibration(
-    network: Draem,
+    network: JointModel,
     card: ModelCard,
     images: RunImages,
     device: torch.device,
@@ -303,6 +269,14 @@ def _calibration(
             progress("Calibrating", len(scores), count)
     rate = card.recipe.training.false_reject_rate
     return calibrate(scores, rate, groups=images.held_out_groups)
+
+
+def _folds(images: RunImages, seed: int) -> NDArray[np.int64]:
+    """The fold of each training image; with less than two groups there is one fold."""
+    folds = min(FOLDS, len(np.unique(images.groups)))
+    dealt = group_folds(images.groups, folds, seed) if folds > 1 else np.zeros_like(images.groups)
+    # Tiles are in the fold of the image that they were cut from.
+    return np.repeat(dealt, images.tiles)
 
 
 def _read(data: str | Path, recipe: ResolvedRecipe, cache: Cache, console: Console) -> RunImages:

@@ -45,6 +45,7 @@ class RunImages:
         held_out_groups: (held-out images,) int64, the same of the held-out ones, before they were
             cut into tiles; no group is on both sides.
         grouping: The groups in words; empty if each image is one.
+        tiles: (count,) int64, how many tiles each image to learn from was cut into; 1 without.
         held_out_grids: How each held-out image was cut; empty in a run without tiles.
     """
 
@@ -58,6 +59,7 @@ class RunImages:
     groups: NDArray[np.int64]
     held_out_groups: NDArray[np.int64]
     grouping: str
+    tiles: NDArray[np.int64]
     held_out_grids: tuple[TileGrid, ...] = ()
 
     def whole_held_out(self) -> Iterator[NDArray[np.uint8]]:
@@ -133,6 +135,7 @@ def read_run_images(
         groups=groups.ids[kept],
         held_out_groups=groups.ids[held_out],
         grouping=told_groups(groups),
+        tiles=np.array([preparation.counts[place] for place in kept], np.int64),
         held_out_grids=tuple(preparation.grids[i] for i in held_out) if preparation.grids else (),
     )
 

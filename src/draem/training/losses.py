@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from draem.networks.model import DraemOutput
+from draem.networks.joint import DraemOutput
 from draem.simulation.simulator import SimulatedBatch
 
 WINDOW = 11

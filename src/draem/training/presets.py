@@ -52,4 +52,14 @@ PRESETS: dict[PresetName, dict[str, dict[str, Any]]] = {
             "average_decay": 0.995,
         },
     },
+    "pretrained": {
+        "network": {
+            "architecture": "pretrained",
+            "image_size": "auto",
+            "interpolation": "area",
+            "smoothing": 9,
+        },
+        "simulation": {"profile": "varied", "coarse_share": 0.0, "crop": 4096},
+        "training": {"steps": 16, "batch_size": 16, "held_out_share": 0.0},
+    },
 }

@@ -16,7 +16,7 @@ from draem.evaluation.metrics import image_auroc, pixel_ap, pixel_auroc
 from draem.imaging.colormap import overlay
 from draem.imaging.contact_sheet import contact_sheet
 from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
-from draem.networks.model import Draem, DraemOutput
+from draem.networks.joint import DraemOutput, JointModel
 from draem.simulation.factory import without_clean_samples
 from draem.simulation.preview import to_pictures
 from draem.simulation.simulator import Simulator
@@ -52,7 +52,7 @@ class Validation:
         self._side = side
 
     @torch.no_grad()
-    def measure(self, network: Draem) -> dict[str, float]:
+    def measure(self, network: JointModel) -> dict[str, float]:
         """Losses and metrics of a network, by name.
 
         Args:
@@ -88,7 +88,7 @@ class Validation:
         }
 
     @torch.no_grad()
-    def picture(self, network: Draem, title: str) -> NDArray[np.uint8]:
+    def picture(self, network: JointModel, title: str) -> NDArray[np.uint8]:
         """A sheet of the first samples with what the network makes of them.
 
         Returns:

@@ -478,3 +478,9 @@ def test_groups_count_for_what_is_said_of_the_guarantee() -> None:
     assert remarks(found)[2] == "the smallest rate that 19 groups support is 5%"
     with pytest.raises(InputError, match=r"240 good images in 19 groups.*at least 99 groups"):
         check_supported(240, 0.01, 19)
+
+
+def test_a_cross_fitted_threshold_promises_no_more_than_it_can() -> None:
+    found = calibrate([0.1] * 99, 0.01).replace(cross_fitted=True)
+    assert guarantee(found).startswith("of good parts like these, about 1% or fewer should be")
+    assert "not guaranteed" in remarks(found)[0]

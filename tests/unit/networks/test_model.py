@@ -7,7 +7,8 @@ from torch import Tensor
 from draem.errors import ImageSizeError
 from draem.networks.compact import CompactDiscriminative, CompactReconstructive
 from draem.networks.discriminative import DiscriminativeSubNetwork
-from draem.networks.model import Draem, DraemOutput, check_image_size
+from draem.networks.joint import DraemOutput, check_image_size
+from draem.networks.model import Draem
 from draem.networks.reconstructive import ReconstructiveSubNetwork
 from tests.support import network_config, small_draem
 

@@ -9,7 +9,7 @@ from skimage.metrics import structural_similarity as skimage_ssim
 from torch import Tensor
 from torch.nn import functional
 
-from draem.networks.model import DraemOutput
+from draem.networks.joint import DraemOutput
 from draem.simulation.simulator import SimulatedBatch
 from draem.training.losses import (
     Losses,

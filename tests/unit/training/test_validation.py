@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from draem.config import PAPER
 from draem.inspection.scoring import filter_side
-from draem.networks.model import DraemOutput
+from draem.networks.joint import DraemOutput
 from draem.simulation.factory import make_simulator
 from draem.training.losses import LossWeights
 from draem.training.validation import Validation

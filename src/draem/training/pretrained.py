@@ -1,0 +1,292 @@
+"""Train `pretrained`: memories of normal features, then a discriminator of distances.
+
+Every distance that something is learned from is cross-fitted: it was measured with a memory that
+has not seen the image, nor another picture of the same part. The memories of the finished model
+have seen all images.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from draem.config import ResolvedRecipe
+from draem.datasets.image_source import ImageSource, in_memory
+from draem.errors import TrainingInterrupted
+from draem.inspection.scoring import network_filter_side
+from draem.networks.encoder import CHANNELS, STRIDE
+from draem.networks.pretrained import (
+    FEATURES,
+    PROJECTED,
+    VIEWS,
+    PretrainedDraem,
+    View,
+    build_pretrained,
+    enlarged,
+    joint_features,
+)
+from draem.networks.subspaces import SubspaceMemory
+from draem.simulation.simulator import Simulator
+from draem.training.evidence import (
+    SimulatedDistances,
+    cross_fitted_scores,
+    describe_normal,
+    fit_discriminator,
+)
+from draem.training.memory import fit_memory
+from draem.training.schedule import RunClock
+
+FOLDS = 4
+MOST_CELLS = 2**20
+"""More cells, than of 1,024 images of 256x256, add little to the memories; a random choice of the
+images is taken."""
+_MOST_FEATURES = 150_000
+_BATCH = 8
+_CHUNK = 1024
+"""Features at a time, which fit a CPU's cache."""
+
+Levels = tuple[Tensor, ...]
+"""Feature maps of some images in float16, the finest first."""
+Progress = Callable[[str, int, int], None]
+MakeSimulator = Callable[[ImageSource], Simulator]
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainedFit:
+    """What training `pretrained` gives.
+
+    Attributes:
+        network: The finished network, on the training device.
+        scores: Cross-fitted anomaly score of each training image that was taken.
+        images: Their places in the training set.
+        steps: Batches of simulated anomalies that the discriminator has learned from.
+    """
+
+    network: PretrainedDraem
+    scores: NDArray[np.float64]
+    images: NDArray[np.int64]
+    steps: int
+
+
+def fit_pretrained(
+    recipe: ResolvedRecipe,
+    images: ImageSource,
+    folds: NDArray[np.int64],
+    make_simulator: MakeSimulator,
+    clock: RunClock,
+    device: torch.device,
+    progress: Progress,
+    interrupted: threading.Event,
+    region_of_interest: NDArray[np.bool_] | None = None,
+) -> PretrainedFit:
+    """Train the network.
+
+    Args:
+        recipe: Of the architecture `pretrained`.
+        images: Normal images of the network's size.
+        folds: For each image the fold that it is in; pictures of one part are in the same.
+        make_simulator: Makes a simulator over some of the images.
+        clock: Length of the training in batches of simulated anomalies, or in minutes.
+        device: Where to train.
+        progress: Called with (stage, done, in all).
+        interrupted: Set by Ctrl-C.
+        region_of_interest: (height, width) bool, True where to inspect; None for everything.
+
+    Raises:
+        TrainingInterrupted: Ctrl-C was pressed.
+    """
+    with torch.inference_mode():
+        trainer = _Trainer(recipe, device, progress, interrupted)
+        clock.start()
+        chosen = _chosen(len(images), recipe)
+        levels = trainer.encode(images, chosen)
+        trainer.measure_lengths(levels)
+        memories, normal = trainer.fit_memories(levels, folds[chosen])
+        trainer.fit_colours(images, levels, chosen)
+        del levels
+        simulated = trainer.simulate(images, chosen, folds[chosen], memories, make_simulator, clock)
+        network, by_place = trainer.network, recipe.network.tile is None
+        describe_normal(network, normal, by_place=by_place)
+        fit_discriminator(network, normal, simulated, recipe.training.seed)
+        side = network_filter_side(recipe.network)
+        scores = cross_fitted_scores(
+            network, normal, folds[chosen], side, region_of_interest, by_place=by_place
+        )
+    return PretrainedFit(network, scores, chosen, simulated.steps)
+
+
+def _chosen(count: int, recipe: ResolvedRecipe) -> NDArray[np.int64]:
+    """Which images are taken, in rising order."""
+    height, width = recipe.network.image_size
+    most = max(1, MOST_CELLS * STRIDE**2 // (height * width))
+    order = np.random.default_rng(recipe.training.seed).permutation(count)
+    return np.sort(order[:most])
+
+
+class _Trainer:
+    """The stages of the training; see `fit_pretrained`."""
+
+    def __init__(
+        self,
+        recipe: ResolvedRecipe,
+        device: torch.device,
+        progress: Progress,
+        interrupted: threading.Event,
+    ) -> None:
+        self._recipe = recipe
+        self._device = device
+        self._report = progress
+        self._interrupted = interrupted
+        self._generator = torch.Generator().manual_seed(recipe.training.seed)
+        self.network = build_pretrained(recipe.network).to(device)
+        self.network.use_channels_last()
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Show how far a stage has come.
+
+        Raises:
+            TrainingInterrupted: Ctrl-C was pressed.
+        """
+        if self._interrupted.is_set():
+            raise TrainingInterrupted(
+                "training was stopped", hint="Start it again with the same command and --resume"
+            )
+        self._report(what, done, total)
+
+    def encode(self, images: ImageSource, chosen: NDArray[np.int64]) -> Levels:
+        """Feature maps of the chosen images."""
+        found = []
+        for start in range(0, len(chosen), _BATCH):
+            self.progress("Encoding images", start, len(chosen))
+            pixels = torch.from_numpy(images.take(chosen[start : start + _BATCH].tolist()))
+            found.append(self._encoded(pixels.to(self._device).float() / 255))
+        self.progress("Encoding images", len(chosen), len(chosen))
+        return tuple(torch.cat(level) for level in zip(*found, strict=True))
+
+    def _encoded(self, images: Tensor) -> Levels:
+        images = images.contiguous(memory_format=torch.channels_last)
+        return tuple(level.half() for level in self.network.encoder(images))
+
+    def _cells(self, levels: Levels, view: View) -> Tensor:
+        """(images, height, width, features) at the cells of a view, float32."""
+        return joint_features([level.float() for level in levels], self.network.lengths, view)
+
+    def measure_lengths(self, levels: Levels) -> None:
+        """Set the usual length of each level's features."""
+        for place, level in enumerate(levels):
+            self.network.lengths[place] = level.float().std() * CHANNELS[place] ** 0.5
+
+    def fit_memories(
+        self, levels: Levels, folds: NDArray[np.int64]
+    ) -> tuple[list[list[SubspaceMemory]], Tensor]:
+        """Fit the memories of the network, and for each fold those that have not seen it.
+
+        Returns:
+            For each fold its memories, and the cross-fitted distances of all images, (images,
+            memories, height, width).
+        """
+        names = np.unique(folds)
+        memories: list[list[SubspaceMemory]] = [[] for _ in names]
+        total, done = (len(names) + 1) * len(VIEWS), 0
+        normal = torch.empty(len(folds), len(VIEWS), *levels[0].shape[-2:], device=self._device)
+        for place, view in enumerate(VIEWS):
+            parts = zip(*(level.split(_BATCH) for level in levels), strict=True)
+            cells = torch.cat([self._cells(part, view).half() for part in parts])
+            for number, name in enumerate(names):
+                self.progress("Fitting memories", done, total)
+                inside = torch.from_numpy(folds == name)
+                # With a single fold there is nothing else to learn from.
+                others = ~inside if len(names) > 1 else inside
+                memory = self._fitted(cells[others])
+                normal[inside, place] = enlarged(_distances(memory, cells[inside]), view)
+                memories[number].append(memory)
+                done += 1
+            self.progress("Fitting memories", done, total)
+            self.network.memories[place] = self._fitted(cells)
+            done += 1
+        self.progress("Fitting memories", done, total)
+        return memories, normal
+
+    def _fitted(self, cells: Tensor) -> SubspaceMemory:
+        """A new memory of a random choice of features."""
+        options = self._recipe.network
+        memory = SubspaceMemory(FEATURES, PROJECTED, options.subspaces, options.subspace_rank)
+        flat = cells.flatten(0, 2)
+        order = torch.randperm(len(flat), generator=self._generator)[:_MOST_FEATURES]
+        fit_memory(memory.to(self._device), flat[order.to(flat.device)].float(), self._generator)
+        return memory
+
+    def simulate(
+        self,
+        images: ImageSource,
+        chosen: NDArray[np.int64],
+        folds: NDArray[np.int64],
+        memories: list[list[SubspaceMemory]],
+        make_simulator: MakeSimulator,
+        clock: RunClock,
+    ) -> SimulatedDistances:
+        """Measure images with simulated anomalies, with memories that have not seen them."""
+        distances, covered, steps = [], [], 0
+        names = np.unique(folds)
+        for number, name in enumerate(names):
+            places = chosen[folds == name]
+            simulator = make_simulator(in_memory(images.take(places.tolist())))
+            goal, first = (number + 1) / len(names), steps
+            while steps == first or clock.fraction(steps) < goal:
+                batch = simulator.batch(steps, self._recipe.training.batch_size)
+                distances.append(self._measured(batch.simulated_images, memories[number]))
+                covered.append(functional.avg_pool2d(batch.anomaly_mask, STRIDE)[:, 0])
+                steps += 1
+                total = clock.total_steps or round(steps / max(clock.fraction(steps), 1e-6))
+                self.progress("Simulating anomalies", min(steps, total), total)
+        return SimulatedDistances(torch.cat(distances), torch.cat(covered), steps)
+
+    def _measured(self, images: Tensor, memories: list[SubspaceMemory]) -> Tensor:
+        """(images, memories, height, width) distances of images in [0, 1]."""
+        found = []
+        # Rounded to what a camera would give.
+        for part in ((images * 255).round() / 255).split(_BATCH):
+            levels = self._encoded(part)
+            views = zip(memories, VIEWS, strict=True)
+            found.append(
+                torch.stack(
+                    [
+                        enlarged(_distances(memory, self._cells(levels, view)), view)
+                        for memory, view in views
+                    ],
+                    1,
+                )
+            )
+        return torch.cat(found)
+
+    def fit_colours(self, images: ImageSource, levels: Levels, chosen: NDArray[np.int64]) -> None:
+        """Least squares from features to the pixels of their cell, for the picture."""
+        size = FEATURES + 1
+        squares = torch.zeros(size, size, device=self._device)
+        products = torch.zeros(size, self.network.colours.shape[1], device=self._device)
+        for start in range(0, len(chosen), _BATCH):
+            part = tuple(level[start : start + _BATCH] for level in levels)
+            cells = self._cells(part, VIEWS[0]).flatten(0, 2)
+            cells = torch.cat((cells, torch.ones_like(cells[:, :1])), 1)
+            pixels = torch.from_numpy(images.take(chosen[start : start + _BATCH].tolist()))
+            pixels = functional.pixel_unshuffle(pixels.to(self._device).float() / 255, STRIDE)
+            squares += cells.T @ cells
+            products += cells.T @ pixels.permute(0, 2, 3, 1).flatten(0, 2)
+        ridge = 1e-3 * squares.diagonal().mean() * torch.eye(size, device=self._device)
+        solved = torch.linalg.solve(squares + ridge, products)
+        self.network.colours.copy_(solved[:-1])
+        self.network.colour_bias.copy_(solved[-1])
+
+
+def _distances(memory: SubspaceMemory, cells: Tensor) -> Tensor:
+    """(images, height, width) distances of features to their normal counterparts."""
+    parts = (part.float() for part in cells.flatten(0, 2).split(_CHUNK))
+    found = [(part - memory(part)).square().sum(1).sqrt() for part in parts]
+    return torch.cat(found).view(cells.shape[:3])
