@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -55,6 +56,8 @@ def finish_evaluation(evaluation: Evaluation, out: Path, title: str | None = Non
     widest = max(map(len, figures))
     for name, value in figures.items():
         typer.echo(f"{name:<{widest}} {percent(value):>6}")
+    if math.isnan(evaluation.metrics["pixel_auroc"]) and evaluation.counts["anomalous"]:
+        typer.echo("There are no masks, so figures of pixels are undefined.", err=True)
     write_metrics(evaluation, out)
     typer.echo(write_report(evaluation, out, title=title).resolve())
 

@@ -39,7 +39,8 @@ class Sample:
         image: Its file.
         label: 0 normal, 1 anomalous.
         defect: The defect's name, which is its folder's; "normal" if there is none.
-        mask: The file that marks its defect pixels; None for a normal image.
+        mask: The file that marks its defect pixels; None for a normal image, or if the category has
+            no masks at all.
     """
 
     image: Path
@@ -79,11 +80,12 @@ def read_test_samples(root: str | Path) -> tuple[Sample, ...]:
     """Find the test images of a category in MVTec layout, with their labels and masks.
 
     Images in `test/good` (or `test/normal`) are normal, those in every other folder of `test`
-    anomalous. Either kind may be missing.
+    anomalous. Either kind may be missing. Without a folder `ground_truth` no image has a mask.
 
     Raises:
         DatasetError: There are no test images, or some cannot be used: a defect image without a
-            mask, a mask of another size than its image, an unreadable file. All are listed.
+            mask although others have one, a mask of another size than its image, an unreadable
+            file. All are listed.
     """
     root = existing_folder(root, f"a category with {_LAYOUT}")
     test = root / "test"
@@ -98,7 +100,7 @@ def read_test_samples(root: str | Path) -> tuple[Sample, ...]:
         if folder.name in _GOOD:
             samples += [Sample(image, 0, NORMAL, None) for image in find_images(folder)]
         else:
-            _add_anomalous(folder, root / "ground_truth" / folder.name, samples, problems)
+            _add_anomalous(folder, root / _MASKS, samples, problems)
     if problems:
         raise DatasetError(
             f"the test images have {counted(len(problems), 'problem')}; repair them, so that "
@@ -172,9 +174,13 @@ def _photographs(folder: Path) -> tuple[Path, ...]:
 
 
 def _add_anomalous(
-    folder: Path, masks: Path, samples: list[Sample], problems: list[DraemError]
+    folder: Path, truth: Path, samples: list[Sample], problems: list[DraemError]
 ) -> None:
     images = find_images(folder)
+    if not truth.exists():
+        samples += [Sample(image, 1, folder.name, None) for image in images]
+        return
+    masks = truth / folder.name
     if images and not masks.is_dir():
         problems.append(
             DatasetError(

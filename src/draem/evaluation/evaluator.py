@@ -100,9 +100,11 @@ class _Tally:
     def add(self, example: Example) -> None:
         scored = example.scored
         self.images.append(scored)
-        self.histograms.setdefault(scored.defect, PixelHistograms.empty()).update(
-            example.anomaly_map, example.mask
-        )
+        # Without a mask nothing is known of an anomalous image's pixels.
+        if example.mask is not None or not scored.label:
+            self.histograms.setdefault(scored.defect, PixelHistograms.empty()).update(
+                example.anomaly_map, example.mask
+            )
         score = scored.anomaly_score
         example = _to_show(example)
         if scored.label:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -368,3 +369,10 @@ def test_masks_are_not_taken_for_good_parts(tiny_category: Path, folder: str) ->
         read_normal_images(tiny_category / folder)
     with pytest.raises(DatasetError, match="`ground_truth` holds masks"):
         gather_good_images([tiny_category / folder])
+
+
+def test_a_category_without_any_masks_has_labels_alone(category):
+    shutil.rmtree(category / "ground_truth")
+    samples = read_test_samples(category)
+    assert {sample.mask for sample in samples} == {None}
+    assert {sample.label for sample in samples} == {0, 1}
