@@ -549,12 +549,12 @@ def test_train_holds_out_groups_and_says_so(
 
 
 def test_demo_ends_with_the_report(draem_cli: Cli, tmp_path: Path) -> None:
-    outcome = draem_cli("demo", "--out", tmp_path / "demo", "--minutes", "0.02", "--device", "cpu")
+    outcome = draem_cli("demo", "--out", tmp_path / "demo", "--steps", "1", "--device", "cpu")
     assert outcome.status == 0, outcome.err
     report = Path(outcome.out.splitlines()[-1])
     assert report == (tmp_path / "demo" / "report.html").resolve()
     assert report.is_file()
-    wrong = draem_cli("demo", "--out", tmp_path / "other", "--minutes", "0")
+    wrong = draem_cli("demo", "--out", tmp_path / "other", "--steps", "0")
     assert wrong.status == 2
     assert not (tmp_path / "other").exists()
     again = draem_cli("demo", "--out", tmp_path / "demo")
@@ -868,3 +868,22 @@ def test_ctrl_c_while_the_command_line_is_imported_ends_it_quietly(
         "runpy.run_module('draem', run_name='__main__')\n"
     )
     assert (ended.returncode, ended.stderr) == (130, "")
+
+
+def test_without_masks_the_images_are_measured(
+    draem_cli: Cli, category: Path, trained_run: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(category / "ground_truth")
+    outcome = draem_cli("evaluate", trained_run, category, "--out", tmp_path / "report")
+    assert outcome.status == 0, outcome.err
+    assert "There are no masks" in outcome.err
+    document = json.loads((tmp_path / "report" / "metrics.json").read_text(encoding="utf-8"))
+    assert 0 <= document["image_auroc"] <= 1
+    assert document["pixel_ap"] is None
+
+
+def test_few_steps_are_told(draem_cli: Cli, category: Path, tmp_path: Path) -> None:
+    small = ("--image-size", "32", "--minutes", "0.01", "--batch-size", "2", "--seed", "1")
+    outcome = draem_cli("train", category, "--out", tmp_path / "run", *small)
+    assert outcome.status == 0, outcome.err
+    assert "fitted into 0.01 minutes; the preset `compact` has 1650" in outcome.err

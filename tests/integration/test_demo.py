@@ -21,4 +21,4 @@ def test_the_demo_keeps_its_promise(
     assert time.monotonic() - started < 5 * 60
     assert Path(out.splitlines()[-1]).is_file()
     document = json.loads((tmp_path / "demo" / "metrics.json").read_text(encoding="utf-8"))
-    assert document["image_auroc"] >= 0.95
+    assert document["image_auroc"] >= 0.98

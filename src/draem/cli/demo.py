@@ -10,15 +10,16 @@ import typer
 from draem.cli.shared_options import Device
 from draem.cli.terminal import bar, finish_evaluation, stderr_console
 
-MINUTES = 3.0
-IMAGE_SIZE = (128, 128)
+IMAGE_SIZE = (256, 256)
 
 
 def command(
     out: Annotated[Path, typer.Option(help="Folder for images, model and report.")] = Path(
         "draem-demo"
     ),
-    minutes: Annotated[float, typer.Option(help="Training time.")] = MINUTES,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Length of the training.", show_default="the preset's")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 0,
     device: Device = "auto",
 ) -> None:
@@ -30,11 +31,11 @@ def command(
     from draem.networks.devices import resolve_device
 
     recipe = draem.make_recipe(
-        "compact",
+        "pretrained",
         overrides={
+            # Twice the rendered size: what is small stands out more.
             "network": {"image_size": IMAGE_SIZE},
-            # In three minutes twice as many steps of half the size teach more.
-            "training": {"minutes": minutes, "batch_size": 8, "seed": seed},
+            "training": {"steps": steps, "seed": seed},
         },
     )
     resolve_device(device)

@@ -10,7 +10,8 @@ import typer
 from draem.cli.recipe_options import recipe_options
 from draem.cli.shared_options import Device
 from draem.cli.terminal import stderr_console
-from draem.config import PresetName
+from draem.config import PresetName, ResolvedRecipe
+from draem.errors import counted
 
 
 @recipe_options(
@@ -94,6 +95,7 @@ def command(
         cache_dir=cache_dir,
         console=console,
     )
+    _warn_of_few_steps(result.recipe, result.steps)
     calibration = result.card.calibration
     if calibration is None:
         typer.echo("No threshold: no image was held out to find one.", err=True)
@@ -110,3 +112,17 @@ def command(
                 err=True,
             )
     typer.echo(result.model)
+
+
+def _warn_of_few_steps(recipe: ResolvedRecipe, steps: int) -> None:
+    """Say so if the minutes gave far fewer steps than the preset has."""
+    from draem.training.recipe import make_recipe
+
+    usual = make_recipe(recipe.preset).training.steps
+    if recipe.training.minutes is not None and usual is not None and steps < usual / 2:
+        typer.echo(
+            f"warning: only {counted(steps, 'step')} fitted into {recipe.training.minutes:g} "
+            f"minutes; the preset `{recipe.preset}` has {usual}. Give more time, or leave "
+            "--minutes out",
+            err=True,
+        )

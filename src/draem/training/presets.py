@@ -41,7 +41,7 @@ PRESETS: dict[PresetName, dict[str, dict[str, Any]]] = {
         },
         "simulation": {"profile": "varied"},
         "training": {
-            "minutes": 10.0,
+            "steps": 1650,
             "init": "warm",
             "batch_size": 16,
             "optimizer": "adamw",

@@ -37,7 +37,7 @@ def test_compact_is_the_default_and_small() -> None:
     assert (network.architecture, network.interpolation) == ("compact", "area")
     assert network.image_size == "auto"
     assert recipe.simulation.profile == "varied"
-    assert lengths_of(recipe) == (None, None, 10.0)
+    assert lengths_of(recipe) == (None, 1650, None)
     training = recipe.training
     assert (training.init, training.batch_size) == ("warm", 16)
     assert (training.optimizer, training.weight_decay) == ("adamw", 0.01)
