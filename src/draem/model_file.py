@@ -100,7 +100,7 @@ def read_model(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
     """
     with _opened(path, "pt") as file:
         card = _card_of(path, (file.metadata() or {}).get(_KEY))
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = _tensors(file)
     if weights_fingerprint(tensors) != card.fingerprint:
         raise _damaged(path, _DAMAGED_WEIGHTS)
     return card, tensors
@@ -113,7 +113,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         ModelFileError: The file is missing or damaged.
     """
     with _opened(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return _tensors(file)
 
 
 def write_card(path: str | Path, card: ModelCard) -> None:
@@ -265,6 +265,10 @@ def check_exists(path: Path) -> None:
         if path.is_dir()
         else None,
     )
+
+
+def _tensors(file: Any) -> dict[str, Tensor]:
+    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def _opened(path: str | Path, framework: str) -> Any:

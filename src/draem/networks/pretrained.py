@@ -120,7 +120,7 @@ class PretrainedDraem(JointModel):
             cells = joint_features(levels, self.lengths, view)  # (batch, height, width, features)
             flat = cells.flatten(0, 2)
             counterpart = memory(flat)
-            distance = (flat - counterpart).square().sum(1).sqrt().view(cells.shape[:3])
+            distance = distances_between(flat, counterpart).view(cells.shape[:3])
             distances.append(enlarged(distance, view))
             if place == 0:
                 reconstruction = self._picture(counterpart.view(cells.shape))
@@ -203,6 +203,11 @@ def joint_features(levels: Sequence[Tensor], lengths: Tensor, view: View) -> Ten
             features = functional.interpolate(features, size=size, mode="bilinear")
         found.append(features)
     return torch.cat(found, 1).permute(0, 2, 3, 1)
+
+
+def distances_between(features: Tensor, counterparts: Tensor) -> Tensor:
+    """(count,) Euclidean distances of two lists of features, (count, features) each."""
+    return (features - counterparts).square().sum(1).sqrt()
 
 
 def enlarged(distances: Tensor, view: View) -> Tensor:

@@ -5,6 +5,7 @@ Every distance here is cross-fitted; see `training/pretrained.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,14 +122,22 @@ def cross_fitted_scores(
         (images,) in [0, 1].
     """
     scores = np.empty(len(normal))
-    names = np.unique(folds)
-    for name in names:
-        inside = torch.from_numpy(folds == name).to(normal.device)
-        # With a single fold there is nothing else to learn from.
-        describe_normal(network, normal[~inside if len(names) > 1 else inside], by_place=by_place)
-        scores[folds == name] = _scores(network, normal[inside], side, region_of_interest)
+    for inside, others in each_fold(folds):
+        describe_normal(network, normal[others], by_place=by_place)
+        scores[inside.numpy()] = _scores(network, normal[inside], side, region_of_interest)
     describe_normal(network, normal, by_place=by_place)
     return scores
+
+
+def each_fold(folds: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each fold, (images,) bool: which images are in it, and which to learn from for it.
+
+    Those are all others; with a single fold there are none, so it learns from itself.
+    """
+    names = np.unique(folds)
+    for name in names:
+        inside = torch.from_numpy(folds == name)
+        yield inside, ~inside if len(names) > 1 else inside
 
 
 def _scores(

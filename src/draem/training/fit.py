@@ -192,14 +192,14 @@ def _run_pretrained(
         explained_output(run.root, _MAKE_ROOM),
         file_progress(console) as progress,
     ):
-        write_samples(run, run_simulator(recipe, images, device))
+        simulator = run_simulator(recipe, images, device)
+        write_samples(run, simulator)
         fitted = fit_pretrained(
             recipe,
             images.training,
             _folds(images, options.seed),
-            lambda chosen: run_simulator(recipe, images, device, chosen),
+            simulator,
             clock,
-            device,
             progress,
             interrupted,
             images.region_of_interest,

@@ -24,10 +24,11 @@ def fit_memory(memory: SubspaceMemory, features: Tensor, generator: torch.Genera
         generator: On the CPU; decides where the clusters start.
     """
     mean = features.mean(0)
-    covariance = _covariance(features - mean)
+    centred = features - mean
     projected, rank = len(memory.components), memory.directions.shape[1]
-    components = torch.linalg.eigh(covariance).eigenvectors[:, -projected:].T.contiguous()
-    inner = (features - mean) @ components.T
+    principal = torch.linalg.eigh(_covariance(centred)).eigenvectors[:, -projected:]
+    components = principal.T.contiguous()
+    inner = centred @ components.T
     centres = _clusters(inner, len(memory.centres), generator)
     nearest = _nearest(inner, centres)
     whole = _SHRINKAGE * _covariance(inner)
@@ -38,7 +39,7 @@ def fit_memory(memory: SubspaceMemory, features: Tensor, generator: torch.Genera
             centres[place] = members.mean(0)
         # As many dimensions as a subspace has need several members each to be trusted.
         trust = len(members) / (len(members) + 4 * rank)
-        own = _covariance(members - centres[place]) if len(members) else torch.zeros_like(whole)
+        own = _covariance(members - centres[place])
         covariances.append(trust * own + (1 - trust) * whole)
     directions = torch.linalg.eigh(torch.stack(covariances)).eigenvectors[:, :, -rank:]
     memory.mean.copy_(mean)
@@ -48,6 +49,7 @@ def fit_memory(memory: SubspaceMemory, features: Tensor, generator: torch.Genera
 
 
 def _covariance(centred: Tensor) -> Tensor:
+    """(features, features) of (count, features) with mean 0; zeros if there are none."""
     return centred.T @ centred / max(1, len(centred) - 1)
 
 

@@ -7,7 +7,7 @@ from lightning.fabric import Fabric
 from rich.console import Console
 
 from draem.config import ResolvedRecipe
-from draem.datasets.image_source import ImageSource, from_rgb
+from draem.datasets.image_source import from_rgb
 from draem.imaging.encode import write_png
 from draem.inspection.scoring import network_filter_side
 from draem.networks.model import build_draem
@@ -85,16 +85,11 @@ def run_clock(recipe: ResolvedRecipe, images: RunImages) -> RunClock:
     )
 
 
-def run_simulator(
-    recipe: ResolvedRecipe,
-    images: RunImages,
-    device: torch.device,
-    chosen: ImageSource | None = None,
-) -> Simulator:
-    """A simulator over the training images, or some of them."""
+def run_simulator(recipe: ResolvedRecipe, images: RunImages, device: torch.device) -> Simulator:
+    """A simulator over the training images."""
     roi = images.region_of_interest
     return make_simulator(
-        images.training if chosen is None else chosen,
+        images.training,
         images.textures,
         recipe.simulation,
         recipe.training.seed,

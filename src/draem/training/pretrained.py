@@ -8,7 +8,6 @@ have seen all images.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from draem.config import ResolvedRecipe
+from draem.datasets.image_cache import Progress
 from draem.datasets.image_source import ImageSource, in_memory
 from draem.errors import TrainingInterrupted
 from draem.inspection.scoring import network_filter_side
@@ -29,15 +29,18 @@ from draem.networks.pretrained import (
     PretrainedDraem,
     View,
     build_pretrained,
+    distances_between,
     enlarged,
     joint_features,
 )
 from draem.networks.subspaces import SubspaceMemory
+from draem.simulation.factory import over_images
 from draem.simulation.simulator import Simulator
 from draem.training.evidence import (
     SimulatedDistances,
     cross_fitted_scores,
     describe_normal,
+    each_fold,
     fit_discriminator,
 )
 from draem.training.memory import fit_memory
@@ -54,8 +57,6 @@ _CHUNK = 1024
 
 Levels = tuple[Tensor, ...]
 """Feature maps of some images in float16, the finest first."""
-Progress = Callable[[str, int, int], None]
-MakeSimulator = Callable[[ImageSource], Simulator]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,8 @@ def fit_pretrained(
     recipe: ResolvedRecipe,
     images: ImageSource,
     folds: NDArray[np.int64],
-    make_simulator: MakeSimulator,
+    simulator: Simulator,
     clock: RunClock,
-    device: torch.device,
     progress: Progress,
     interrupted: threading.Event,
     region_of_interest: NDArray[np.bool_] | None = None,
@@ -92,9 +92,8 @@ def fit_pretrained(
         recipe: Of the architecture `pretrained`.
         images: Normal images of the network's size.
         folds: For each image the fold that it is in; pictures of one part are in the same.
-        make_simulator: Makes a simulator over some of the images.
+        simulator: Over these images, on the device to train on.
         clock: Length of the training in batches of simulated anomalies, or in minutes.
-        device: Where to train.
         progress: Called with (stage, done, in all).
         interrupted: Set by Ctrl-C.
         region_of_interest: (height, width) bool, True where to inspect; None for everything.
@@ -103,15 +102,15 @@ def fit_pretrained(
         TrainingInterrupted: Ctrl-C was pressed.
     """
     with torch.inference_mode():
-        trainer = _Trainer(recipe, device, progress, interrupted)
+        trainer = _Trainer(recipe, simulator, progress, interrupted)
         clock.start()
         chosen = _chosen(len(images), recipe)
-        levels = trainer.encode(images, chosen)
+        levels = trainer.encode(chosen)
         trainer.measure_lengths(levels)
         memories, normal = trainer.fit_memories(levels, folds[chosen])
-        trainer.fit_colours(images, levels, chosen)
+        trainer.fit_colours(levels, chosen)
         del levels
-        simulated = trainer.simulate(images, chosen, folds[chosen], memories, make_simulator, clock)
+        simulated = trainer.simulate(images, chosen, folds[chosen], memories, clock)
         network, by_place = trainer.network, recipe.network.tile is None
         describe_normal(network, normal, by_place=by_place)
         fit_discriminator(network, normal, simulated, recipe.training.seed)
@@ -136,16 +135,17 @@ class _Trainer:
     def __init__(
         self,
         recipe: ResolvedRecipe,
-        device: torch.device,
+        simulator: Simulator,
         progress: Progress,
         interrupted: threading.Event,
     ) -> None:
         self._recipe = recipe
-        self._device = device
+        self._simulator = simulator
+        self._device = simulator.normal_images.device
         self._report = progress
         self._interrupted = interrupted
         self._generator = torch.Generator().manual_seed(recipe.training.seed)
-        self.network = build_pretrained(recipe.network).to(device)
+        self.network = build_pretrained(recipe.network).to(self._device)
         self.network.use_channels_last()
 
     def progress(self, what: str, done: int, total: int) -> None:
@@ -160,13 +160,16 @@ class _Trainer:
             )
         self._report(what, done, total)
 
-    def encode(self, images: ImageSource, chosen: NDArray[np.int64]) -> Levels:
+    def _pixels(self, places: NDArray[np.int64]) -> Tensor:
+        """(places, 3, height, width) of the images at some places, in [0, 1]."""
+        return self._simulator.normal_images.take(torch.from_numpy(places)).float() / 255
+
+    def encode(self, chosen: NDArray[np.int64]) -> Levels:
         """Feature maps of the chosen images."""
         found = []
         for start in range(0, len(chosen), _BATCH):
             self.progress("Encoding images", start, len(chosen))
-            pixels = torch.from_numpy(images.take(chosen[start : start + _BATCH].tolist()))
-            found.append(self._encoded(pixels.to(self._device).float() / 255))
+            found.append(self._encoded(self._pixels(chosen[start : start + _BATCH])))
         self.progress("Encoding images", len(chosen), len(chosen))
         return tuple(torch.cat(level) for level in zip(*found, strict=True))
 
@@ -192,20 +195,17 @@ class _Trainer:
             For each fold its memories, and the cross-fitted distances of all images, (images,
             memories, height, width).
         """
-        names = np.unique(folds)
-        memories: list[list[SubspaceMemory]] = [[] for _ in names]
-        total, done = (len(names) + 1) * len(VIEWS), 0
+        count = len(np.unique(folds))
+        memories: list[list[SubspaceMemory]] = [[] for _ in range(count)]
+        total, done = (count + 1) * len(VIEWS), 0
         normal = torch.empty(len(folds), len(VIEWS), *levels[0].shape[-2:], device=self._device)
         for place, view in enumerate(VIEWS):
             parts = zip(*(level.split(_BATCH) for level in levels), strict=True)
             cells = torch.cat([self._cells(part, view).half() for part in parts])
-            for number, name in enumerate(names):
+            for number, (inside, others) in enumerate(each_fold(folds)):
                 self.progress("Fitting memories", done, total)
-                inside = torch.from_numpy(folds == name)
-                # With a single fold there is nothing else to learn from.
-                others = ~inside if len(names) > 1 else inside
                 memory = self._fitted(cells[others])
-                normal[inside, place] = enlarged(_distances(memory, cells[inside]), view)
+                normal[inside, place] = _distances(memory, cells[inside], view)
                 memories[number].append(memory)
                 done += 1
             self.progress("Fitting memories", done, total)
@@ -229,16 +229,14 @@ class _Trainer:
         chosen: NDArray[np.int64],
         folds: NDArray[np.int64],
         memories: list[list[SubspaceMemory]],
-        make_simulator: MakeSimulator,
         clock: RunClock,
     ) -> SimulatedDistances:
         """Measure images with simulated anomalies, with memories that have not seen them."""
         distances, covered, steps = [], [], 0
-        names = np.unique(folds)
-        for number, name in enumerate(names):
-            places = chosen[folds == name]
-            simulator = make_simulator(in_memory(images.take(places.tolist())))
-            goal, first = (number + 1) / len(names), steps
+        for number, (inside, _) in enumerate(each_fold(folds)):
+            places = chosen[inside.numpy()].tolist()
+            simulator = over_images(self._simulator, in_memory(images.take(places)))
+            goal, first = (number + 1) / len(memories), steps
             while steps == first or clock.fraction(steps) < goal:
                 batch = simulator.batch(steps, self._recipe.training.batch_size)
                 distances.append(self._measured(batch.simulated_images, memories[number]))
@@ -255,18 +253,13 @@ class _Trainer:
         for part in ((images * 255).round() / 255).split(_BATCH):
             levels = self._encoded(part)
             views = zip(memories, VIEWS, strict=True)
-            found.append(
-                torch.stack(
-                    [
-                        enlarged(_distances(memory, self._cells(levels, view)), view)
-                        for memory, view in views
-                    ],
-                    1,
-                )
-            )
+            distances = [
+                _distances(memory, self._cells(levels, view), view) for memory, view in views
+            ]
+            found.append(torch.stack(distances, 1))
         return torch.cat(found)
 
-    def fit_colours(self, images: ImageSource, levels: Levels, chosen: NDArray[np.int64]) -> None:
+    def fit_colours(self, levels: Levels, chosen: NDArray[np.int64]) -> None:
         """Least squares from features to the pixels of their cell, for the picture."""
         size = FEATURES + 1
         squares = torch.zeros(size, size, device=self._device)
@@ -275,8 +268,8 @@ class _Trainer:
             part = tuple(level[start : start + _BATCH] for level in levels)
             cells = self._cells(part, VIEWS[0]).flatten(0, 2)
             cells = torch.cat((cells, torch.ones_like(cells[:, :1])), 1)
-            pixels = torch.from_numpy(images.take(chosen[start : start + _BATCH].tolist()))
-            pixels = functional.pixel_unshuffle(pixels.to(self._device).float() / 255, STRIDE)
+            pixels = self._pixels(chosen[start : start + _BATCH])
+            pixels = functional.pixel_unshuffle(pixels, STRIDE)
             squares += cells.T @ cells
             products += cells.T @ pixels.permute(0, 2, 3, 1).flatten(0, 2)
         ridge = 1e-3 * squares.diagonal().mean() * torch.eye(size, device=self._device)
@@ -285,8 +278,8 @@ class _Trainer:
         self.network.colour_bias.copy_(solved[-1])
 
 
-def _distances(memory: SubspaceMemory, cells: Tensor) -> Tensor:
-    """(images, height, width) distances of features to their normal counterparts."""
+def _distances(memory: SubspaceMemory, cells: Tensor, view: View) -> Tensor:
+    """(images, height, width) distances of a view's features, at the finest cells."""
     parts = (part.float() for part in cells.flatten(0, 2).split(_CHUNK))
-    found = [(part - memory(part)).square().sum(1).sqrt() for part in parts]
-    return torch.cat(found).view(cells.shape[:3])
+    found = [distances_between(part, memory(part)) for part in parts]
+    return enlarged(torch.cat(found).view(cells.shape[:3]), view)
