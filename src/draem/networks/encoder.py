@@ -17,10 +17,10 @@ from torch.nn import functional
 
 WEIGHTS = Path(__file__).parent / "efficientnet-lite0.safetensors"
 """Weights up to stride 16 in float16, batch normalisation folded into the convolutions."""
-CHANNELS = (40, 80, 112)
-"""Channels of the three feature maps."""
+CHANNELS = (24, 40, 80, 112)
+"""Channels of the feature maps."""
 STRIDE = 8
-"""Pixels of the image per cell of the finest feature map, along a side."""
+"""Pixels of the image per cell of the finest feature maps, along a side."""
 # What the network was trained on: pixels from 0 to 255, minus 127, divided by 128.
 _SCALE, _OFFSET = 255 / 128, 127 / 128
 _STEM = 32
@@ -38,10 +38,10 @@ class _Stage(NamedTuple):
 
 _STAGES = (
     _Stage(3, 1, 1, 1, 16),
-    _Stage(3, 2, 6, 2, 24),
-    _Stage(5, 2, 6, 2, CHANNELS[0]),
-    _Stage(3, 3, 6, 2, CHANNELS[1]),
-    _Stage(5, 3, 6, 1, CHANNELS[2]),
+    _Stage(3, 2, 6, 2, CHANNELS[0]),
+    _Stage(5, 2, 6, 2, CHANNELS[1]),
+    _Stage(3, 3, 6, 2, CHANNELS[2]),
+    _Stage(5, 3, 6, 1, CHANNELS[3]),
 )
 
 
@@ -63,22 +63,23 @@ class Encoder(nn.Module):
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compute the features of images.
 
         Args:
             images: (batch, 3, height, width) RGB in [0, 1]; sides divisible by 32.
 
         Returns:
-            (batch, 40, height / 8, width / 8), (batch, 80, height / 16, width / 16) and
-            (batch, 112, height / 16, width / 16).
+            (batch, 24, height / 8, width / 8), averaged from stride 4, (batch, 40, height / 8,
+            width / 8), (batch, 80, height / 16, width / 16) and (batch, 112, height / 16,
+            width / 16).
         """
         features = self.stem(images * _SCALE - _OFFSET)
         found = []
         for stage in self.stages:
             features = stage(features)
             found.append(features)
-        return found[2], found[3], found[4]
+        return functional.avg_pool2d(found[1], 2), found[2], found[3], found[4]
 
 
 class _Convolution(nn.Module):

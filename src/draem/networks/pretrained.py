@@ -14,7 +14,7 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,30 +23,44 @@ from torch.nn import functional
 from draem.config import ResolvedNetworkConfig
 from draem.networks.encoder import CHANNELS, STRIDE, Encoder, load_encoder
 from draem.networks.joint import DraemOutput, JointModel, check_image_size
-from draem.networks.subspaces import SubspaceMemory
-
-FEATURES = sum(CHANNELS)
-PROJECTED = 160
-"""Principal components of the features that the memories work in."""
+from draem.networks.subspaces import Memory, PlaceMemory, SubspaceMemory
 
 
 class View(NamedTuple):
     """How one memory looks at the features.
 
     Attributes:
+        levels: First and last feature map, of those that the encoder gives.
         unit_length: Bring each level's features to unit length, so that brightness and contrast
             have less weight, instead of dividing by the usual length.
         pooling: Side in cells of the neighbourhood that features are averaged over; odd.
         shrunk: Every cell of the memory stands for so many cells down and across.
+        by_place: Compare with what is usual at the place, instead of anywhere.
+        share: How far the view is trusted, before simulated anomalies are seen.
     """
 
+    levels: tuple[int, int]
     unit_length: bool
     pooling: int
     shrunk: int
+    by_place: bool
+    share: float
+
+    @property
+    def features(self) -> int:
+        """Size of a feature vector."""
+        first, last = self.levels
+        return sum(CHANNELS[first : last + 1])
 
 
-VIEWS = (View(False, 1, 1), View(False, 3, 2), View(True, 3, 2))
-"""The memories: what is small, what is larger, and what is larger whatever the light."""
+VIEWS = (
+    View((1, 3), unit_length=False, pooling=1, shrunk=1, by_place=False, share=1),
+    View((1, 3), unit_length=True, pooling=3, shrunk=2, by_place=False, share=1),
+    View((0, 1), unit_length=False, pooling=1, shrunk=1, by_place=False, share=0.5),
+    View((1, 3), unit_length=True, pooling=3, shrunk=1, by_place=True, share=1),
+)
+"""What is small, what is larger whatever the light, the grain of the surface, and what is missing
+or misplaced."""
 COLOURS = 3 * STRIDE * STRIDE
 _SHORT = 0.1
 """Features much shorter than usual, as those of plain background, are not brought to unit length.
@@ -82,13 +96,11 @@ class PretrainedDraem(JointModel):
     def __init__(self, config: ResolvedNetworkConfig) -> None:
         super().__init__()
         height, width = (side // STRIDE for side in config.image_size)
-        views = len(VIEWS)
+        self.views = views_of(config)
+        views = len(self.views)
         with torch.device("meta"):  # its weights come from a file, and need no random start
             self.encoder = Encoder()
-        self.memories = nn.ModuleList(
-            SubspaceMemory(FEATURES, PROJECTED, config.subspaces, config.subspace_rank)
-            for _ in VIEWS
-        )
+        self.memories = nn.ModuleList(make_memory(view, config) for view in self.views)
         self.register_buffer("lengths", torch.ones(len(CHANNELS)))
         self.register_buffer("usual_level", torch.ones(views))
         # For each memory what is usual at a place, then for each what is usual anywhere.
@@ -97,7 +109,7 @@ class PretrainedDraem(JointModel):
         self.register_buffer("weights", torch.full((2 * views,), 1 / (2 * views)))
         self.register_buffer("slope", torch.ones(()))
         self.register_buffer("bias", torch.zeros(()))
-        self.register_buffer("colours", torch.zeros(FEATURES, COLOURS))
+        self.register_buffer("colours", torch.zeros(VIEWS[0].features, COLOURS))
         self.register_buffer("colour_bias", torch.zeros(COLOURS))
 
     def forward(self, images: Tensor) -> DraemOutput:
@@ -116,15 +128,20 @@ class PretrainedDraem(JointModel):
         levels = self.encoder(images)
         distances = []
         reconstruction = images
-        for place, (view, memory) in enumerate(zip(VIEWS, self.memories, strict=True)):
+        for place, view in enumerate(self.views):
+            memory = self.memory(place)
             cells = joint_features(levels, self.lengths, view)  # (batch, height, width, features)
-            flat = cells.flatten(0, 2)
-            counterpart = memory(flat)
-            distance = distances_between(flat, counterpart).view(cells.shape[:3])
+            whitened = memory.whiten(cells.flatten(1, 2))
+            counterpart = memory(whitened)
+            distance = distances_between(whitened, counterpart).view(cells.shape[:3])
             distances.append(enlarged(distance, view))
             if place == 0:
                 reconstruction = self._picture(counterpart.view(cells.shape))
         return DraemOutput(reconstruction, self.mask_logits(torch.stack(distances, 1)))
+
+    def memory(self, place: int) -> Memory:
+        """The memory of one of the views."""
+        return cast(Memory, self.memories[place])
 
     def mask_logits(self, distances: Tensor) -> Tensor:
         """The discriminator: from distances to the logits of normal and anomalous.
@@ -159,9 +176,26 @@ class PretrainedDraem(JointModel):
         return (-growth.clamp_min(0)).exp()[:, :, None, None]
 
     def _picture(self, counterpart: Tensor) -> Tensor:
-        """A picture, (batch, 3, height, width), of features, (batch, cells down, across, size)."""
+        """A picture, (batch, 3, height, width), of the first memory's whitened features.
+
+        Args:
+            counterpart: (batch, cells down, cells across, features).
+        """
         colours = counterpart @ self.colours + self.colour_bias
         return functional.pixel_shuffle(colours.permute(0, 3, 1, 2), STRIDE)
+
+
+def views_of(config: ResolvedNetworkConfig) -> tuple[View, ...]:
+    """The views of a network; tiles have no places."""
+    return tuple(view for view in VIEWS if config.tile is None or not view.by_place)
+
+
+def make_memory(view: View, config: ResolvedNetworkConfig) -> Memory:
+    """An empty memory of a view."""
+    if not view.by_place:
+        return SubspaceMemory(view.features, config.subspaces, config.subspace_rank)
+    height, width = (side // (STRIDE * view.shrunk) for side in config.image_size)
+    return PlaceMemory(view.features, height * width)
 
 
 def build_pretrained(config: ResolvedNetworkConfig) -> PretrainedDraem:
@@ -176,7 +210,7 @@ def build_pretrained(config: ResolvedNetworkConfig) -> PretrainedDraem:
 
 
 def joint_features(levels: Sequence[Tensor], lengths: Tensor, view: View) -> Tensor:
-    """The features of all levels at the cells of a view.
+    """The features of a view at its cells.
 
     Args:
         levels: Feature maps (batch, channels, height, width), the finest first.
@@ -184,11 +218,13 @@ def joint_features(levels: Sequence[Tensor], lengths: Tensor, view: View) -> Ten
         view: How the features are looked at.
 
     Returns:
-        (batch, height / view.shrunk, width / view.shrunk, channels of all levels).
+        (batch, height / view.shrunk, width / view.shrunk, view.features).
     """
     size = [side // view.shrunk for side in levels[0].shape[-2:]]
+    first, last = view.levels
     found = []
-    for level, usual in zip(levels, lengths, strict=True):
+    for place in range(first, last + 1):
+        level, usual = levels[place], lengths[place]
         length = usual
         if view.unit_length:
             length = level.square().sum(1, keepdim=True).sqrt() + _SHORT * usual
@@ -206,8 +242,8 @@ def joint_features(levels: Sequence[Tensor], lengths: Tensor, view: View) -> Ten
 
 
 def distances_between(features: Tensor, counterparts: Tensor) -> Tensor:
-    """(count,) Euclidean distances of two lists of features, (count, features) each."""
-    return (features - counterparts).square().sum(1).sqrt()
+    """(images, cells) Euclidean distances of features, (images, cells, features) each."""
+    return (features - counterparts).square().sum(2).sqrt()
 
 
 def enlarged(distances: Tensor, view: View) -> Tensor:

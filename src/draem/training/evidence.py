@@ -26,8 +26,10 @@ _ANOMALOUS = 0.5
 _CELLS = 200_000
 _STEPS = 200
 _STEP_SIZE = 0.05
-_EVEN = 0.002
-"""Weight of the penalty on uneven weights: simulated anomalies are finer than most real ones."""
+_EVEN = 0.05
+"""Weight of the penalty on weights that leave their shares: simulated anomalies are finer than most
+real ones."""
+_LEAST_SHARE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,11 @@ def describe_normal(network: PretrainedDraem, normal: Tensor, *, by_place: bool)
 
 
 def fit_discriminator(
-    network: PretrainedDraem, normal: Tensor, simulated: SimulatedDistances, seed: int
+    network: PretrainedDraem,
+    normal: Tensor,
+    simulated: SimulatedDistances,
+    shares: Tensor,
+    seed: int,
 ) -> None:
     """Learn the weights of the kinds of evidence, the slope and the bias.
 
@@ -78,23 +84,25 @@ def fit_discriminator(
         network: Changed in place; it knows what is usual.
         normal: (images, memories, height, width) distances of normal images.
         simulated: The same of images with simulated anomalies.
+        shares: (memories,), how far each is trusted before anything is learned, not negative.
         seed: Decides which cells are looked at.
     """
     inputs, truth = _cells(network, normal, simulated, seed)
     with torch.inference_mode(False), torch.enable_grad():
         inputs, truth = inputs.clone(), truth.clone()  # leave inference mode
+        usual = torch.cat((shares, shares)).clamp_min(_LEAST_SHARE).log()
         uneven = torch.zeros(len(inputs), device=inputs.device, requires_grad=True)
         line = torch.tensor([0.5, -2.0], device=inputs.device, requires_grad=True)
         optimizer = torch.optim.Adam([uneven, line], _STEP_SIZE)
         for _ in range(_STEPS):
-            evidence = uneven.softmax(0) @ inputs
+            evidence = (usual + uneven).softmax(0) @ inputs
             logit = line[0].exp() * positive_log(evidence) + line[1]
             loss = functional.binary_cross_entropy_with_logits(logit, truth)
             loss = loss + _EVEN * uneven.square().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    network.weights.copy_(uneven.detach().softmax(0))
+    network.weights.copy_((usual + uneven.detach()).softmax(0))
     network.slope.copy_(line[0].detach().exp())
     network.bias.copy_(line[1].detach())
 

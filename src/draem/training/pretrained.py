@@ -23,17 +23,15 @@ from draem.errors import TrainingInterrupted
 from draem.inspection.scoring import network_filter_side
 from draem.networks.encoder import CHANNELS, STRIDE
 from draem.networks.pretrained import (
-    FEATURES,
-    PROJECTED,
-    VIEWS,
     PretrainedDraem,
     View,
     build_pretrained,
     distances_between,
     enlarged,
     joint_features,
+    make_memory,
 )
-from draem.networks.subspaces import SubspaceMemory
+from draem.networks.subspaces import Memory
 from draem.simulation.factory import over_images
 from draem.simulation.simulator import Simulator
 from draem.training.evidence import (
@@ -43,17 +41,14 @@ from draem.training.evidence import (
     each_fold,
     fit_discriminator,
 )
-from draem.training.memory import fit_memory
+from draem.training.memory import explained_by_place, fit_memory
 from draem.training.schedule import RunClock
 
 FOLDS = 4
 MOST_CELLS = 2**20
 """More cells, than of 1,024 images of 256x256, add little to the memories; a random choice of the
 images is taken."""
-_MOST_FEATURES = 150_000
 _BATCH = 8
-_CHUNK = 1024
-"""Features at a time, which fit a CPU's cache."""
 
 Levels = tuple[Tensor, ...]
 """Feature maps of some images in float16, the finest first."""
@@ -107,13 +102,13 @@ def fit_pretrained(
         chosen = _chosen(len(images), recipe)
         levels = trainer.encode(chosen)
         trainer.measure_lengths(levels)
-        memories, normal = trainer.fit_memories(levels, folds[chosen])
+        memories, normal, shares = trainer.fit_memories(levels, folds[chosen])
         trainer.fit_colours(levels, chosen)
         del levels
         simulated = trainer.simulate(images, chosen, folds[chosen], memories, clock)
         network, by_place = trainer.network, recipe.network.tile is None
         describe_normal(network, normal, by_place=by_place)
-        fit_discriminator(network, normal, simulated, recipe.training.seed)
+        fit_discriminator(network, normal, simulated, shares, recipe.training.seed)
         side = network_filter_side(recipe.network)
         scores = cross_fitted_scores(
             network, normal, folds[chosen], side, region_of_interest, by_place=by_place
@@ -188,39 +183,41 @@ class _Trainer:
 
     def fit_memories(
         self, levels: Levels, folds: NDArray[np.int64]
-    ) -> tuple[list[list[SubspaceMemory]], Tensor]:
+    ) -> tuple[list[list[Memory]], Tensor, Tensor]:
         """Fit the memories of the network, and for each fold those that have not seen it.
 
         Returns:
-            For each fold its memories, and the cross-fitted distances of all images, (images,
-            memories, height, width).
+            For each fold its memories, the cross-fitted distances of all images, (images, memories,
+            height, width), and how far each memory is trusted, (memories,).
         """
         count = len(np.unique(folds))
-        memories: list[list[SubspaceMemory]] = [[] for _ in range(count)]
-        total, done = (count + 1) * len(VIEWS), 0
-        normal = torch.empty(len(folds), len(VIEWS), *levels[0].shape[-2:], device=self._device)
-        for place, view in enumerate(VIEWS):
+        memories: list[list[Memory]] = [[] for _ in range(count)]
+        total, done = (count + 1) * len(self.network.views), 0
+        normal = torch.empty(
+            len(folds), len(self.network.views), *levels[0].shape[-2:], device=self._device
+        )
+        shares = torch.tensor([view.share for view in self.network.views], device=self._device)
+        for place, view in enumerate(self.network.views):
             parts = zip(*(level.split(_BATCH) for level in levels), strict=True)
             cells = torch.cat([self._cells(part, view).half() for part in parts])
             for number, (inside, others) in enumerate(each_fold(folds)):
                 self.progress("Fitting memories", done, total)
-                memory = self._fitted(cells[others])
+                memory = self._fitted(cells[others], view)
                 normal[inside, place] = _distances(memory, cells[inside], view)
                 memories[number].append(memory)
                 done += 1
             self.progress("Fitting memories", done, total)
-            self.network.memories[place] = self._fitted(cells)
+            self.network.memories[place] = self._fitted(cells, view)
+            if view.by_place:
+                shares[place] *= _trust_in_place(cells)
             done += 1
         self.progress("Fitting memories", done, total)
-        return memories, normal
+        return memories, normal, shares
 
-    def _fitted(self, cells: Tensor) -> SubspaceMemory:
-        """A new memory of a random choice of features."""
-        options = self._recipe.network
-        memory = SubspaceMemory(FEATURES, PROJECTED, options.subspaces, options.subspace_rank)
-        flat = cells.flatten(0, 2)
-        order = torch.randperm(len(flat), generator=self._generator)[:_MOST_FEATURES]
-        fit_memory(memory.to(self._device), flat[order.to(flat.device)].float(), self._generator)
+    def _fitted(self, cells: Tensor, view: View) -> Memory:
+        """A new memory of the cells of a view."""
+        memory = make_memory(view, self._recipe.network).to(self._device)
+        fit_memory(memory, cells, self._generator)
         return memory
 
     def simulate(
@@ -228,7 +225,7 @@ class _Trainer:
         images: ImageSource,
         chosen: NDArray[np.int64],
         folds: NDArray[np.int64],
-        memories: list[list[SubspaceMemory]],
+        memories: list[list[Memory]],
         clock: RunClock,
     ) -> SimulatedDistances:
         """Measure images with simulated anomalies, with memories that have not seen them."""
@@ -246,13 +243,13 @@ class _Trainer:
                 self.progress("Simulating anomalies", min(steps, total), total)
         return SimulatedDistances(torch.cat(distances), torch.cat(covered), steps)
 
-    def _measured(self, images: Tensor, memories: list[SubspaceMemory]) -> Tensor:
+    def _measured(self, images: Tensor, memories: list[Memory]) -> Tensor:
         """(images, memories, height, width) distances of images in [0, 1]."""
         found = []
         # Rounded to what a camera would give.
         for part in ((images * 255).round() / 255).split(_BATCH):
             levels = self._encoded(part)
-            views = zip(memories, VIEWS, strict=True)
+            views = zip(memories, self.network.views, strict=True)
             distances = [
                 _distances(memory, self._cells(levels, view), view) for memory, view in views
             ]
@@ -260,13 +257,14 @@ class _Trainer:
         return torch.cat(found)
 
     def fit_colours(self, levels: Levels, chosen: NDArray[np.int64]) -> None:
-        """Least squares from features to the pixels of their cell, for the picture."""
-        size = FEATURES + 1
+        """Least squares from whitened features to the pixels of their cell, for the picture."""
+        size = len(self.network.colours) + 1
         squares = torch.zeros(size, size, device=self._device)
         products = torch.zeros(size, self.network.colours.shape[1], device=self._device)
         for start in range(0, len(chosen), _BATCH):
             part = tuple(level[start : start + _BATCH] for level in levels)
-            cells = self._cells(part, VIEWS[0]).flatten(0, 2)
+            memory = self.network.memory(0)
+            cells = memory.whiten(self._cells(part, self.network.views[0]).flatten(0, 2))
             cells = torch.cat((cells, torch.ones_like(cells[:, :1])), 1)
             pixels = self._pixels(chosen[start : start + _BATCH])
             pixels = functional.pixel_unshuffle(pixels, STRIDE)
@@ -278,8 +276,16 @@ class _Trainer:
         self.network.colour_bias.copy_(solved[-1])
 
 
-def _distances(memory: SubspaceMemory, cells: Tensor, view: View) -> Tensor:
+def _trust_in_place(cells: Tensor) -> float:
+    """From 0, parts lie anyhow or there is one image, to 1, all lie alike."""
+    # Squared, since a background that is always there explains some of any product.
+    return max(0.0, explained_by_place(cells)) ** 2 if len(cells) > 1 else 0.0
+
+
+def _distances(memory: Memory, cells: Tensor, view: View) -> Tensor:
     """(images, height, width) distances of a view's features, at the finest cells."""
-    parts = (part.float() for part in cells.flatten(0, 2).split(_CHUNK))
-    found = [distances_between(part, memory(part)) for part in parts]
-    return enlarged(torch.cat(found).view(cells.shape[:3]), view)
+    found = []
+    for image in cells.split(1):  # one at a time fits a CPU's cache
+        whitened = memory.whiten(image.flatten(1, 2).float())
+        found.append(distances_between(whitened, memory(whitened)).view(image.shape[:3]))
+    return enlarged(torch.cat(found), view)

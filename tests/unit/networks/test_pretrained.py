@@ -15,6 +15,7 @@ from draem.networks.pretrained import (
     joint_features,
     low_level,
     positive_log,
+    views_of,
 )
 from tests.support import network_config
 
@@ -87,18 +88,38 @@ def test_positive_log_has_both_limits() -> None:
     assert (values.diff() > 0).all()
 
 
+LEVELS = (24, 40, 80, 112)
+
+
+def view(first: int = 1, *, unit: bool = False, pooling: int = 1, shrunk: int = 1) -> View:
+    return View((first, 3), unit, pooling, shrunk, by_place=False, share=1)
+
+
 def test_features_of_unit_length_forget_the_contrast() -> None:
-    levels = [torch.rand(1, channels, 4, 4) + 0.5 for channels in (40, 80, 112)]
-    lengths = torch.full((3,), 1e-3)
-    plain, unit = View(False, 1, 1), View(True, 1, 1)
+    levels = [torch.rand(1, channels, 4, 4) + 0.5 for channels in LEVELS]
+    lengths = torch.full((4,), 1e-3)
     twice = [2 * level for level in levels]
-    first, second = (joint_features(given, lengths, unit) for given in (levels, twice))
+    first, second = (joint_features(given, lengths, view(unit=True)) for given in (levels, twice))
     torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-5)
-    first, second = (joint_features(given, lengths, plain) for given in (levels, twice))
+    first, second = (joint_features(given, lengths, view()) for given in (levels, twice))
     torch.testing.assert_close(2 * first, second)
 
 
 def test_pooling_averages_neighbours_and_repeats_no_border() -> None:
-    levels = [torch.ones(1, channels, 4, 4) for channels in (40, 80, 112)]
-    found = joint_features(levels, torch.ones(3), View(False, 3, 2))
+    levels = [torch.ones(1, channels, 4, 4) for channels in LEVELS]
+    found = joint_features(levels, torch.ones(4), view(pooling=3, shrunk=2))
     torch.testing.assert_close(found, torch.ones(1, 2, 2, 232))
+
+
+def test_a_view_has_the_levels_that_it_names() -> None:
+    levels = [torch.full((1, channels, 4, 4), float(channels)) for channels in LEVELS]
+    found = joint_features(levels, torch.ones(4), view()._replace(levels=(0, 1)))
+    assert found.shape == (1, 4, 4, 64)
+    assert set(found.unique().tolist()) == {24.0, 40.0}
+
+
+def test_tiles_have_no_places() -> None:
+    whole = network_config(architecture="pretrained", image_size=(64, 64))
+    tiled = network_config(architecture="pretrained", image_size=(64, 64), tile=64)
+    assert sum(view.by_place for view in views_of(whole)) == 1
+    assert views_of(tiled) == tuple(view for view in VIEWS if not view.by_place)

@@ -16,6 +16,7 @@ from draem.training.evidence import (
 from tests.support import network_config
 
 SIDE = 3
+SHARES = torch.tensor([view.share for view in VIEWS])
 
 
 @pytest.fixture
@@ -63,12 +64,22 @@ def test_without_places_both_kinds_are_the_same(network: PretrainedDraem) -> Non
 
 def test_discriminator_learns_to_trust_the_place(network: PretrainedDraem) -> None:
     describe_normal(network, normal(), by_place=True)
-    fit_discriminator(network, normal(), simulated(), seed=0)
+    fit_discriminator(network, normal(), simulated(), SHARES, seed=0)
     views = len(VIEWS)
-    assert network.weights[:views].sum() > 2 * network.weights[views:].sum()
+    assert network.weights[:views].sum() > 1.1 * network.weights[views:].sum()
     torch.testing.assert_close(network.weights.sum(), torch.tensor(1.0))
     maps = network.mask_logits(simulated().distances).softmax(1)[:, 1]
     assert maps[:, 20:28, 12:20].mean() > 0.5 > 5 * maps[:, 40:].mean()
+
+
+def test_what_is_not_trusted_has_no_weight(network: PretrainedDraem) -> None:
+    describe_normal(network, normal(), by_place=True)
+    shares = SHARES.clone()
+    shares[3] = 0
+    fit_discriminator(network, normal(), simulated(), shares, seed=0)
+    here, anywhere = network.weights.split(len(VIEWS))
+    assert here[3] + anywhere[3] < 0.01
+    assert here[2] < here[0]
 
 
 def test_the_seed_decides(network: PretrainedDraem) -> None:
@@ -76,7 +87,7 @@ def test_the_seed_decides(network: PretrainedDraem) -> None:
     before = torch.get_rng_state()
     found = []
     for _ in range(2):
-        fit_discriminator(network, normal(), simulated(), seed=0)
+        fit_discriminator(network, normal(), simulated(), SHARES, seed=0)
         found.append(network.weights.clone())
     assert torch.equal(*found)
     assert torch.equal(before, torch.get_rng_state())
@@ -84,7 +95,7 @@ def test_the_seed_decides(network: PretrainedDraem) -> None:
 
 def test_scores_do_not_see_the_fold_that_they_are_of(network: PretrainedDraem) -> None:
     describe_normal(network, normal(), by_place=True)
-    fit_discriminator(network, normal(), simulated(), seed=0)
+    fit_discriminator(network, normal(), simulated(), SHARES, seed=0)
     distances, folds = normal(), np.arange(40) % 4
     # All images of one fold are odd at one place: seen, that would be usual there.
     distances[folds == 0, :, 6, 6] = 6
@@ -100,7 +111,7 @@ def test_scores_do_not_see_the_fold_that_they_are_of(network: PretrainedDraem) -
 
 def test_scores_outside_the_region_of_interest_do_not_count(network: PretrainedDraem) -> None:
     describe_normal(network, normal(), by_place=True)
-    fit_discriminator(network, normal(), simulated(), seed=0)
+    fit_discriminator(network, normal(), simulated(), SHARES, seed=0)
     distances = normal()
     distances[0, :, 6, 6] = 6
     inside = np.zeros((64, 64), bool)
