@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 EXIT_INTERRUPTED = 130
@@ -9,6 +10,9 @@ EXIT_INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; Ctrl-C ends it quietly, even while it is being imported."""
+    # Threads that spin while they wait for one another lose their cores to other programs and then
+    # hold one another up: next to other work, training took several times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         from draem.cli.app import run
 
