@@ -41,6 +41,7 @@ AutoT = TypeVar("AutoT")
 ImageSize = tuple[int, int]
 ProfileName = Literal["paper", "upstream", "varied"]
 PresetName = Literal["pretrained", "compact", "full", "published"]
+DEFAULT_PRESET: PresetName = "pretrained"
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Weight = Annotated[float, Field(ge=0)]
 
@@ -327,7 +328,7 @@ class SimulationConfig(Options, Generic[AutoT]):
             return values
         given = {key: value for key, value in values.items() if value is not None}
         profile = given.get("profile", "upstream")
-        for key in _foreign(profile):
+        for key in foreign_options(profile):
             if key in given:
                 raise ValueError(f"the profile `{profile}` has no `{key}`")
         own = _PROFILES.get(profile, {})
@@ -335,7 +336,7 @@ class SimulationConfig(Options, Generic[AutoT]):
 
     @model_serializer(mode="wrap")
     def _without_foreign(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        foreign = _foreign(self.profile)
+        foreign = foreign_options(self.profile)
         return {key: value for key, value in serialise(self).items() if key not in foreign}
 
     @field_validator("opacity", "threshold")
@@ -369,8 +370,8 @@ class SimulationConfig(Options, Generic[AutoT]):
         return ResolvedSimulationConfig.model_validate(values)
 
 
-def _foreign(profile: str) -> tuple[str, ...]:
-    """Options that a profile does not have."""
+def foreign_options(profile: str) -> tuple[str, ...]:
+    """Options of the simulation that a profile does not have."""
     return _PUBLISHED_ONLY if profile == "varied" else _VARIED_ONLY
 
 

@@ -121,6 +121,24 @@ def test_without_torch_the_message_says_what_to_install(command: str, tmp_path: 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(("own", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_give_their_cores_away_unless_told_otherwise(
+    own: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if own:
+        monkeypatch.setenv("OMP_WAIT_POLICY", own)
+    script = (
+        "import os, sys\n"
+        "sys.argv = ['draem', '--version']\n"
+        "from draem.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    print(os.environ['OMP_WAIT_POLICY'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split()[-1] == expected
+
+
 # Good input
 
 
@@ -361,7 +379,18 @@ def test_train_from_the_warm_start_or_from_scratch(
     }.items():
         outcome = draem_cli(
             *("train", shared_category, "--out", tmp_path / name, "--recipe", recipe),
-            *("--image-size", "32x64", "--steps", 2, "--batch-size", 4, "--device", "cpu"),
+            *(
+                "--preset",
+                "compact",
+                "--image-size",
+                "32x64",
+                "--steps",
+                2,
+                "--batch-size",
+                4,
+                "--device",
+                "cpu",
+            ),
             *options,
         )
         assert outcome.status == 0, outcome.err
@@ -884,6 +913,7 @@ def test_without_masks_the_images_are_measured(
 
 def test_few_steps_are_told(draem_cli: Cli, category: Path, tmp_path: Path) -> None:
     small = ("--image-size", "32", "--minutes", "0.01", "--batch-size", "2", "--seed", "1")
+    small += ("--preset", "compact")
     outcome = draem_cli("train", category, "--out", tmp_path / "run", *small)
     assert outcome.status == 0, outcome.err
     assert "fitted into 0.01 minutes; the preset `compact` has 1650" in outcome.err

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from draem.cli.recipe_options import recipe_options
-from draem.config import PresetName
+from draem.config import DEFAULT_PRESET, PresetName
 
 
 @recipe_options(
@@ -27,7 +27,7 @@ def command(
     out: Annotated[Path, typer.Option(help="The picture sheet to write, a PNG file.")],
     preset: Annotated[
         PresetName | None,
-        typer.Option(help="Whose simulation to show.", show_default="compact"),
+        typer.Option(help="Whose simulation to show.", show_default=DEFAULT_PRESET),
     ] = None,
     overrides: dict[str, dict[str, Any]],
     recipe: Annotated[

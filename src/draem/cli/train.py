@@ -10,7 +10,7 @@ import typer
 from draem.cli.recipe_options import recipe_options
 from draem.cli.shared_options import Device
 from draem.cli.terminal import stderr_console
-from draem.config import PresetName, ResolvedRecipe
+from draem.config import DEFAULT_PRESET, PresetName, ResolvedRecipe
 from draem.errors import counted
 
 
@@ -46,7 +46,7 @@ def command(
             "networks; both take minutes on a CPU. full is the paper's recipe, with held-out "
             "images for a threshold and averaged weights; published is the published code's, with "
             "neither.",
-            show_default="compact",
+            show_default=DEFAULT_PRESET,
         ),
     ] = None,
     overrides: dict[str, dict[str, Any]],

@@ -66,6 +66,13 @@ def check_pretrained(recipe: ResolvedRecipe, devices: int) -> None:
             expected="memories that are fitted, not trained by gradient descent",
             hint="Leave them out, or choose another preset",
         )
+    if recipe.trained_size != recipe.network.image_size:
+        raise InputError(
+            "the architecture `pretrained` takes whole images, not windows of "
+            f"{recipe.simulation.crop} pixels",
+            expected="a `crop` as large as the images, or none",
+            hint="Leave `crop` out of the recipe, or choose another preset",
+        )
     if devices > 1:
         raise InputError(
             f"`pretrained` trains on one device, not {devices}", hint="Leave --devices out"

@@ -60,6 +60,11 @@ PRESETS: dict[PresetName, dict[str, dict[str, Any]]] = {
             "smoothing": 9,
         },
         "simulation": {"profile": "varied", "coarse_share": 0.0, "crop": 4096},
-        "training": {"steps": 16, "batch_size": 16, "held_out_share": 0.0},
+        "training": {
+            "steps": 16,
+            "batch_size": 16,
+            "held_out_share": 0.0,
+            "false_reject_rate": 0.05,
+        },
     },
 }

@@ -11,9 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from draem.config import (
+    DEFAULT_PRESET,
     SECTIONS,
     Recipe,
     ResolvedRecipe,
+    foreign_options,
     migrated_recipe,
 )
 from draem.errors import RecipeError
@@ -31,7 +33,8 @@ def make_recipe(
     """A recipe from a preset, a file and options, the later ones winning.
 
     Args:
-        preset: `compact`, `full` or `published`; the file's if omitted, otherwise `compact`.
+        preset: `pretrained`, `compact`, `full` or `published`; the file's if omitted, otherwise
+            `pretrained`.
         file: A TOML file with any of the recipe's keys.
         overrides: Sections of options, such as `{"training": {"epochs": 10}}`; None is left out.
 
@@ -44,7 +47,7 @@ def make_recipe(
     """
     read = migrated_recipe(_read_toml(file)) if file else {}
     layers = [(read, file), (overrides or {}, None)]
-    name = str(preset or {**read, **(overrides or {})}.get("preset", "compact"))
+    name = str(preset or {**read, **(overrides or {})}.get("preset", DEFAULT_PRESET))
     if name not in PRESETS:
         raise RecipeError(
             f"there is no preset `{name}`",
@@ -83,6 +86,8 @@ def _merge(values: dict[str, Any], options: Mapping[str, Any]) -> None:
                 values.pop(key, None)
     if "tile" in given:  # it replaces the image size of an earlier layer
         values.pop("image_size", None)
+    for key in foreign_options(given["profile"]) if "profile" in given else ():
+        values.pop(key, None)  # meant for the profile of an earlier layer
     values.update(given)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from draem.config import ResolvedRecipe
 from draem.errors import InputError
-from draem.training.checks import check_devices
+from draem.training.checks import check_devices, check_pretrained
 from draem.training.recipe import make_recipe
 
 
@@ -54,3 +54,14 @@ def test_a_step_that_batch_normalisation_could_not_take_is_refused(
 )
 def test_anything_more_is_taken(recipe: ResolvedRecipe, devices: int) -> None:
     check_devices(devices, recipe, torch.device("cpu"))
+
+
+def test_windows_are_refused_where_whole_images_are_taken() -> None:
+    usual = make_recipe("pretrained", overrides={"network": {"image_size": (64, 64)}})
+    check_pretrained(usual.resolve(), 1)
+    windows = make_recipe(
+        "pretrained",
+        overrides={"network": {"image_size": (64, 64)}, "simulation": {"crop": 32}},
+    )
+    with pytest.raises(InputError, match="whole images, not windows of 32 pixels"):
+        check_pretrained(windows.resolve(), 1)

@@ -28,9 +28,13 @@ def lengths_of(recipe: Any) -> tuple:
     return recipe.training.epochs, recipe.training.steps, recipe.training.minutes
 
 
-def test_compact_is_the_default_and_small() -> None:
-    recipe = make_recipe()
-    assert recipe == make_recipe("compact")
+def test_pretrained_is_the_default() -> None:
+    assert make_recipe() == make_recipe("pretrained")
+    assert make_recipe().preset == "pretrained"
+
+
+def test_compact_is_small() -> None:
+    recipe = make_recipe("compact")
     assert recipe.preset == "compact"
     network = recipe.network
     assert (network.reconstructive_width, network.discriminative_width) == (32, 16)
@@ -82,6 +86,15 @@ def test_a_recipe_that_names_a_profile_alone_means_what_it_meant(toml: Any) -> N
         simulation = make_recipe(file=file).simulation
         assert simulation.texture_interpolation == "area"
         assert simulation.with_replacement is False
+
+
+def test_another_profile_drops_what_the_preset_says_of_its_own() -> None:
+    simulation = make_recipe(
+        "pretrained", overrides={"simulation": {"profile": "paper"}}
+    ).simulation
+    assert simulation == make_recipe("full").simulation
+    with pytest.raises(RecipeError, match="the profile `paper` has no `crop`"):
+        make_recipe("pretrained", overrides={"simulation": {"profile": "paper", "crop": 64}})
 
 
 def test_the_preset_yields_to_the_file_and_the_file_to_the_options(toml: Any) -> None:
