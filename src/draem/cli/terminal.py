@@ -63,10 +63,10 @@ def finish_evaluation(evaluation: Evaluation, out: Path, title: str | None = Non
 
 
 def percent(value: float) -> str:
-    """A share as percent with one digit, a dash if it is undefined.
+    """A share as percent with one digit, a hyphen if it is undefined.
 
     Example:
         >>> percent(0.9385), percent(float("nan"))
-        ('93.8', '–')
+        ('93.8', '-')
     """
-    return "–" if value != value else f"{100 * value:.1f}"
+    return "-" if value != value else f"{100 * value:.1f}"
