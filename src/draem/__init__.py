@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from draem._version import __version__
-from draem.errors import DraemError, MissingDependencyError
+from draem.errors import DraemError, missing_dependency
 
 if TYPE_CHECKING:
     from draem.config import Recipe
@@ -85,7 +85,6 @@ _HOMES = {
     "write_metrics": "draem.reporting",
     "write_report": "draem.reporting",
 }
-TRAINING_LIBRARIES = {"lightning", "safetensors", "skimage", "tensorboard", "torch"}
 
 
 def __getattr__(name: str) -> Any:
@@ -94,12 +93,7 @@ def __getattr__(name: str) -> Any:
     try:
         home = importlib.import_module(_HOMES[name])
     except ModuleNotFoundError as error:
-        if error.name not in TRAINING_LIBRARIES:
-            raise
-        raise MissingDependencyError(
-            f"`draem.{name}` needs {error.name}, which is not installed",
-            hint="Install it with: pip install 'draem[train]'",
-        ) from error
+        raise missing_dependency(error, f"`draem.{name}`") from error
     value = getattr(home, name)
     globals()[name] = value
     return value

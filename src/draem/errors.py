@@ -142,6 +142,47 @@ class TrainingInterrupted(TrainingError):
     """The user stopped the training; the run can be resumed."""
 
 
+_PACKAGES = {
+    "_mnncengine": "MNN",
+    "_tools": "MNN",
+    "cv2": "opencv-python-headless",
+    "onnx_ir": "onnxscript",
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+}
+"""Packages that are called otherwise than the modules that are imported."""
+
+
+def missing_dependency(
+    error: ImportError, what: str, extra: str = "train", package: str | None = None
+) -> MissingDependencyError:
+    """The error for a library that cannot be imported.
+
+    Args:
+        error: What the import raised.
+        what: What needs the library.
+        extra: The extra of draem that installs it; empty for the base install.
+        package: The package that the user must install; by default that of the missing module.
+
+    Raises:
+        ImportError: The same error, if it is not about a library but about draem itself.
+
+    Example:
+        >>> error = ModuleNotFoundError(name="skimage.filters")
+        >>> missing_dependency(error, "this").problem
+        'this needs scikit-image, which is not installed'
+    """
+    module = (error.name or "").partition(".")[0]
+    if module == "draem" or not (module or package):
+        raise error
+    missing = isinstance(error, ModuleNotFoundError)
+    return MissingDependencyError(
+        f"{what} needs {package or _PACKAGES.get(module, module)}, which "
+        + ("is not installed" if missing else f"cannot be loaded ({error})"),
+        hint="Install it with: pip install " + (f"'draem[{extra}]'" if extra else "draem"),
+    )
+
+
 def list_problems(problems: Sequence[DraemError], limit: int = 20) -> str:
     """One line a problem, the first `limit` of them, and how many more there are."""
     lines = [f"  {problem}" for problem in problems[:limit]]

@@ -7,7 +7,6 @@ from typing import NoReturn
 
 import typer
 
-from draem import TRAINING_LIBRARIES
 from draem.cli import (
     EXIT_INTERRUPTED,
     calibrate,
@@ -20,7 +19,7 @@ from draem.cli import (
     simulate,
     train,
 )
-from draem.errors import DraemError, TrainingInterrupted
+from draem.errors import DraemError, TrainingInterrupted, missing_dependency
 
 app = typer.Typer(
     name="draem",
@@ -70,13 +69,7 @@ def run() -> None:
     except DraemError as error:
         _fail(f"error: {error}", EXIT_BAD_INPUT)
     except ModuleNotFoundError as error:
-        if error.name not in TRAINING_LIBRARIES:
-            raise
-        _fail(
-            f"error: this needs {error.name}, which is not installed. "
-            "Install it with: pip install 'draem[train]'.",
-            EXIT_BAD_INPUT,
-        )
+        _fail(f"error: {missing_dependency(error, 'this')}", EXIT_BAD_INPUT)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"error: {place}{error.strerror or error}.", EXIT_BAD_INPUT)

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import NamedTuple
 
-from draem.errors import InputError, MissingDependencyError, ModelFileError
+from draem.errors import InputError, ModelFileError, missing_dependency
 from draem.imaging.roi import RoiLike
 from draem.inspection.inspector import Inspector
 from draem.model_file import check_exists
@@ -64,14 +64,9 @@ def load(
     try:
         module = importlib.import_module(f"draem.inspection.{home.module}")
         card, runtime = getattr(module, home.loader)(path, device, threads)
-    except ModuleNotFoundError as error:
-        if error.name != home.library:
-            raise
-        extra = f"'draem[{home.extra}]'" if home.extra else "draem"
-        raise MissingDependencyError(
-            f"running a {path.suffix.lower()} model needs {home.library}",
-            hint=f"Install it with: pip install {extra}",
-        ) from error
+    except ImportError as error:
+        what = f"running a {path.suffix.lower()} model"
+        raise missing_dependency(error, what, home.extra, home.library) from error
     return Inspector(card, runtime, min_area=min_area, region_of_interest=region_of_interest)
 
 
