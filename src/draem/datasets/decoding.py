@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.datasets.image_source import ImageSource, in_memory
+from draem.datasets.memory import available_memory
 from draem.datasets.parallel import in_threads
 from draem.errors import DatasetError, ImageError, OutOfMemoryError, list_problems
 from draem.imaging.decode import decode_image, read_size
 from draem.imaging.resize import Interpolation, resize_image
 from draem.imaging.tiles import TileGrid, cut_tiles, plan_tiles
 
-_MEMORY = Path("/proc/meminfo")
 Prepare = Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]]
 
 
@@ -170,16 +170,6 @@ def decode_each(
             f"{len(problems)} of {len(paths)} images cannot be read; repair or remove them:\n"
             f"{list_problems(problems).rstrip('.')}"
         )
-
-
-def available_memory() -> int | None:
-    """Bytes that can be had without swapping; None if the system does not tell."""
-    try:
-        lines = _MEMORY.read_text(encoding="ascii").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return None
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0]) * 1024 if found else None
 
 
 def _size_of(path: Path) -> tuple[int, int]:

@@ -23,8 +23,9 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from draem.datasets.decoding import Preparation, available_memory, decode_each
+from draem.datasets.decoding import Preparation, decode_each
 from draem.datasets.image_source import ImageSource
+from draem.datasets.memory import available_memory
 from draem.datasets.parallel import in_threads
 from draem.errors import OutputError
 from draem.files import explained_output, make_folder, replacing

@@ -210,19 +210,3 @@ def test_tiles_that_do_not_fit_in_memory_are_refused_before_any_is_decoded(paths
     monkeypatch.setattr(decoding, "decode_image", decode)
     with pytest.raises(OutOfMemoryError, match=rf"{len(tiles)} tiles.*GB.*GB.*fewer images"):
         decode_tiles(paths, (32, 32), 8)
-
-
-def test_available_memory_is_what_the_system_says_if_it_does(tmp_path, monkeypatch):
-    told = decoding.available_memory()
-    assert told is None or 2**20 < told < 2**50
-    for text, expected in (
-        ("MemTotal: 9 kB\nMemAvailable:       12 kB\n", 12 * 1024),
-        ("MemTotal: 9 kB\n", None),
-        (None, None),
-    ):
-        source = tmp_path / "meminfo"
-        if text is not None:
-            source.write_text(text)
-        monkeypatch.setattr(decoding, "_MEMORY", source)
-        assert decoding.available_memory() == expected
-        source.unlink(missing_ok=True)
