@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from draem.inspection.exported import ExportedRuntime
 from draem.inspection.runtime import (
     RuntimeOutput,
     bounded_threads,
@@ -36,26 +37,60 @@ _STDOUT = 1
 _silencing = threading.Lock()
 
 
-class MnnRuntime:
+class _Pool:
+    """MNN's threads, which all models of a process share.
+
+    Attributes:
+        started: Some model of this process, or of one that it was forked from, uses them.
+        lost: A fork has left this process without them. MNN does not notice, and waits.
+    """
+
+    started = False
+    lost = False
+
+
+def _after_fork() -> None:
+    _Pool.lost = _Pool.lost or _Pool.started
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class MnnRuntime(ExportedRuntime):
     """An exported model in MNN on the CPU.
 
     Args:
         path: The `.mnn` file.
         device: `auto` or `cpu`.
         threads: How many it may use, at most one per core; None for one per core.
+        fingerprint: That of the model's weights, which a pickle is compared with.
 
     Raises:
         ModelFileError: MNN cannot load it, or an output is missing.
-        InputError: The device is not the CPU.
+        InputError: The device is not the CPU, or the process was forked from one that uses MNN.
     """
 
-    def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
+    fork_hint = "Load it with threads=1 before the fork, or use MNN only after it"
+
+    def __init__(
+        self,
+        path: Path,
+        device: str = "auto",
+        threads: int | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        super().__init__(path, device, threads, fingerprint)
+        used = bounded_threads(threads)
+        if _Pool.lost:
+            raise self._forked_error()
+        _Pool.started |= used > 1
         with silenced():
             import MNN
 
             settings = {
                 "backend": "CPU",
-                "numThread": bounded_threads(threads),
+                "numThread": used,
                 "precision": "high",
             }
             # MNN keeps no reference of its own to what runs the module.
@@ -74,12 +109,14 @@ class MnnRuntime:
             self._names = self._module.get_info()["outputNames"]
         check_exported(path, device, self._names)
         self._expr = MNN.expr
-        self._one_at_a_time = threading.Lock()
+
+    def _survives_fork(self) -> bool:
+        return super()._survives_fork() and not _Pool.started
 
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run a batch of (batch, height, width, 3) uint8 RGB images of the model's size."""
         pixels = np.ascontiguousarray(images)
-        with self._one_at_a_time:
+        with self._one_at_a_time, self._running():
             # NCHW here only means "as the shape says", as it does throughout an ONNX model.
             given = self._expr.const(pixels, list(pixels.shape), self._expr.NCHW, self._expr.uint8)
             outputs = [np.array(value.read()) for value in self._module.onForward([given])]
@@ -90,7 +127,8 @@ def load_mnn_runtime(
     path: Path, device: str = "auto", threads: int | None = None
 ) -> tuple[ModelCard, MnnRuntime]:
     """Read an exported model and make it ready to run; errors as of `MnnRuntime`."""
-    return read_card(path), MnnRuntime(path, device, threads)
+    card = read_card(path)
+    return card, MnnRuntime(path, device, threads, card.fingerprint)
 
 
 @contextlib.contextmanager

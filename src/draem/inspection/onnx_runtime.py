@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from draem.inspection.exported import ExportedRuntime
 from draem.inspection.runtime import (
     IMAGES,
     RuntimeOutput,
@@ -21,20 +22,28 @@ from draem.model_file import read_card
 _ERRORS_ONLY = 3
 
 
-class OnnxRuntime:
+class OnnxRuntime(ExportedRuntime):
     """An exported model in ONNX Runtime on the CPU.
 
     Args:
         path: The `.onnx` file.
         device: `auto` or `cpu`.
         threads: How many it may use, at most one per core; None for one per core.
+        fingerprint: That of the model's weights, which a pickle is compared with.
 
     Raises:
         ModelFileError: ONNX Runtime cannot load it, or an output is missing.
         InputError: The device is not the CPU.
     """
 
-    def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        device: str = "auto",
+        threads: int | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        super().__init__(path, device, threads, fingerprint)
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -51,7 +60,8 @@ class OnnxRuntime:
 
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run a batch of (batch, height, width, 3) uint8 RGB images of the model's size."""
-        outputs = self._session.run(None, {IMAGES: np.ascontiguousarray(images)})
+        with self._running():
+            outputs = self._session.run(None, {IMAGES: np.ascontiguousarray(images)})
         return named_output(dict(zip(self._names, outputs, strict=True)))
 
 
@@ -59,4 +69,5 @@ def load_onnx_runtime(
     path: Path, device: str = "auto", threads: int | None = None
 ) -> tuple[ModelCard, OnnxRuntime]:
     """Read an exported model and make it ready to run; errors as of `OnnxRuntime`."""
-    return read_card(path), OnnxRuntime(path, device, threads)
+    card = read_card(path)
+    return card, OnnxRuntime(path, device, threads, card.fingerprint)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from draem.inspection.exported import ExportedRuntime
 from draem.inspection.runtime import (
     RuntimeOutput,
     bounded_threads,
@@ -19,20 +19,28 @@ from draem.model_card import ModelCard
 from draem.model_file import read_card
 
 
-class OpenVinoRuntime:
+class OpenVinoRuntime(ExportedRuntime):
     """An exported model in OpenVINO on the CPU.
 
     Args:
         path: The `.xml` file; its weights are next to it in a `.bin` file.
         device: `auto` or `cpu`.
         threads: How many it may use, at most one per core; None for one per core.
+        fingerprint: That of the model's weights, which a pickle is compared with.
 
     Raises:
         ModelFileError: OpenVINO cannot load it, or an output is missing.
         InputError: The device is not the CPU.
     """
 
-    def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        device: str = "auto",
+        threads: int | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        super().__init__(path, device, threads, fingerprint)
         import openvino
 
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
@@ -43,13 +51,12 @@ class OpenVinoRuntime:
         except RuntimeError as error:
             raise damaged(path, "OpenVINO") from error
         self._request = compiled.create_infer_request()
-        self._one_at_a_time = threading.Lock()
         self._names = [output.get_any_name() for output in compiled.outputs]
         check_exported(path, device, self._names)
 
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run a batch of (batch, height, width, 3) uint8 RGB images of the model's size."""
-        with self._one_at_a_time:
+        with self._one_at_a_time, self._running():
             outputs = self._request.infer([np.ascontiguousarray(images)], share_outputs=False)
             return named_output({name: outputs[name] for name in self._names})
 
@@ -58,4 +65,5 @@ def load_openvino_runtime(
     path: Path, device: str = "auto", threads: int | None = None
 ) -> tuple[ModelCard, OpenVinoRuntime]:
     """Read an exported model and make it ready to run; errors as of `OpenVinoRuntime`."""
-    return read_card(path), OpenVinoRuntime(path, device, threads)
+    card = read_card(path)
+    return card, OpenVinoRuntime(path, device, threads, card.fingerprint)

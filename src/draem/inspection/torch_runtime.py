@@ -16,13 +16,21 @@ from draem.inspection.scoring import network_filter_side
 from draem.inspection.torch_scoring import anomaly_maps, anomaly_scores
 from draem.model_card import ModelCard
 from draem.model_file import read_model
-from draem.networks.devices import explained_memory, full_precision, resolve_device
+from draem.networks.devices import (
+    explained_fork,
+    explained_memory,
+    full_precision,
+    resolve_device,
+    set_threads,
+)
 from draem.networks.factory import empty_network
 from draem.networks.joint import JointModel, check_image_size
 
 
 class TorchRuntime:
     """A trained model on a torch device.
+
+    In a forked process it uses one thread.
 
     Args:
         model: The weights; folded and moved, the module that is passed stays usable elsewhere
@@ -34,7 +42,8 @@ class TorchRuntime:
     def __init__(self, model: JointModel, device: torch.device, side: int) -> None:
         model.eval().requires_grad_(False)
         fold_batch_norm(model)
-        self._model = model.to(device)
+        with explained_fork():
+            self._model = model.to(device)
         self._model.use_channels_last()
         self._device = device
         self._side = side
@@ -42,7 +51,7 @@ class TorchRuntime:
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run a batch of (batch, height, width, 3) uint8 RGB images of the model's size."""
         hint = "Inspect on another device, or train for a smaller image size"
-        with torch.inference_mode(), full_precision(), explained_memory(hint):
+        with torch.inference_mode(), full_precision(), explained_memory(hint), explained_fork():
             # torch takes no array with negative strides, such as one turned from BGR to RGB.
             pixels = torch.from_numpy(np.array(images, order="C")).to(self._device)
             pixels = pixels.permute(0, 3, 1, 2)  # (batch, 3, height, width)
@@ -69,7 +78,8 @@ def load_torch_runtime(
     Args:
         path: The model file.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
-        threads: How many CPU threads torch may use in this process; None leaves its setting.
+        threads: How many CPU threads torch may use in this process, one if it was forked; None
+            leaves its setting.
 
     Raises:
         ModelFileError: The file is missing, damaged or not one of draem's.
@@ -78,7 +88,7 @@ def load_torch_runtime(
     """
     card, model = read_network(path)
     if threads:
-        torch.set_num_threads(threads)
+        set_threads(threads)
     side = network_filter_side(card.network)
     return card, TorchRuntime(model, resolve_device(device), side)
 

@@ -7,7 +7,32 @@ from contextlib import contextmanager
 
 import torch
 
+import draem.networks
 from draem.errors import InputError, OutOfMemoryError
+
+
+def set_threads(threads: int) -> None:
+    """Let torch use so many CPU threads; a forked process keeps to one, see `draem.networks`."""
+    if not draem.networks.forked:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def explained_fork() -> Iterator[None]:
+    """Turn torch's refusal of a GPU that the parent process has used into an error of ours.
+
+    Raises:
+        InputError: The process was forked from one that uses the GPU.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "forked subprocess" not in str(error):
+            raise
+        raise InputError(
+            "a forked process cannot use the GPU that its parent uses",
+            hint="Start processes by `spawn` or `forkserver`, or load the model with device='cpu'",
+        ) from error
 
 
 def resolve_device(name: str) -> torch.device:
