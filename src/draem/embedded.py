@@ -7,12 +7,16 @@ stored with the text, because no runtime notices damaged weights.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import re
+import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
-from draem.files import write_bytes
+from draem.files import delete_abandoned, held_open, refuse_link, replacing, write_bytes
 
 EXPORTED = (".onnx", ".xml", ".mnn")
 """Suffixes of the files that `draem export` writes."""
@@ -74,6 +78,62 @@ def write_embedded(path: Path, text: str) -> None:
 def weights_file(path: Path) -> Path | None:
     """The second file of an exported model: OpenVINO's weights; None for other formats."""
     return path.with_suffix(".bin") if path.suffix.lower() == ".xml" else None
+
+
+def replace_exported(made: Path, target: Path) -> None:
+    """Put an exported model in the place of another, so that a crash leaves the old or the new one.
+
+    No system renames two files at once. So OpenVINO's weights are first stored under a name that
+    only the new `.xml` leads to. The model has changed when the `.xml` is renamed; whoever reads it
+    next finishes what a crash has interrupted.
+
+    Args:
+        made: The file; for OpenVINO its weights are next to it.
+        target: Where to; an existing model is replaced.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    weights, final = weights_file(made), weights_file(target)
+    if weights is None or final is None:
+        with replacing(target) as temporary:
+            shutil.copyfile(made, temporary)
+        return
+    refuse_link(final)
+    finish_replacement(target)
+    waiting = _waiting_weights(target, str(_read_xml(made.read_bytes())[1]))
+    with replacing(waiting) as temporary:
+        shutil.copyfile(weights, temporary)
+        if final.exists():
+            shutil.copymode(final, temporary)
+    with held_open(waiting):
+        with replacing(target) as temporary:
+            shutil.copyfile(made, temporary)
+        finish_replacement(target)
+    stem = re.escape(_waiting_stem(target))
+    delete_abandoned(target.parent, re.compile(rf"{stem}[0-9a-f]{{16}}\.new"))
+
+
+def finish_replacement(path: Path) -> None:
+    """Finish what `replace_exported` was doing if it was killed before the weights had their name.
+
+    Args:
+        path: An exported model; there may be none.
+    """
+    weights = weights_file(path)
+    with contextlib.suppress(OSError, ValueError):
+        if weights is not None and (digest := _read_xml(path.read_bytes())[1]):
+            _waiting_weights(path, digest).replace(weights)
+
+
+def _waiting_weights(path: Path, digest: str) -> Path:
+    """Where the weights of an `.xml` file with this hash wait for their name."""
+    return path.with_name(f"{_waiting_stem(path)}{digest[:16]}.new")
+
+
+def _waiting_stem(path: Path) -> str:
+    # Shortened names of two models may be the same, their hashes are not.
+    return f".{path.stem[:40]}.{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}."
 
 
 def _hash(path: Path, data: bytes, held: str) -> str:

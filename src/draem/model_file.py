@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from draem.embedded import (
     EXPORTED,
     HashMismatchError,
+    finish_replacement,
     read_embedded,
     weights_file,
     write_embedded,
@@ -296,6 +297,7 @@ def _opened(path: str | Path, framework: str) -> Any:
 
 def _exported_card(path: Path) -> ModelCard:
     check_exists(path)
+    finish_replacement(path)
     weights = weights_file(path)
     if weights is not None and not weights.is_file():
         raise ModelFileError(

@@ -11,6 +11,8 @@ from draem.errors import DatasetError
 
 RESULTS = "results.jsonl"
 """What an inspection calls its file of results."""
+INCOMPLETE = "results.jsonl.incomplete"
+"""Next to them until all images are done: results with it were cut short, or are being written."""
 PICTURES = ("maps", "overlays")
 """Its folders of pictures, next to the results."""
 

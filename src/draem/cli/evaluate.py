@@ -24,12 +24,12 @@ def command(
 ) -> None:
     """Measure a model on labelled test images and write a report."""
     from draem.evaluation.evaluator import evaluate
-    from draem.files import make_folder
+    from draem.files import locked
     from draem.inspection.loading import load
 
     console = stderr_console()
     inspector = load(model, device=device, threads=threads)
-    make_folder(out)
-    with bar(console, "Evaluating") as progress:
-        evaluation = evaluate(inspector, data, mask_rule=mask_rule, progress=progress)
-    finish_evaluation(evaluation, out)
+    with locked(out):
+        with bar(console, "Evaluating") as progress:
+            evaluation = evaluate(inspector, data, mask_rule=mask_rule, progress=progress)
+        finish_evaluation(evaluation, out)

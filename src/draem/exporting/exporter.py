@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from draem.embedded import EXPORTED, write_embedded
+from draem.embedded import EXPORTED, replace_exported, weights_file, write_embedded
 from draem.errors import ExportError, InputError
 from draem.exporting.formats import write_mnn, write_onnx, write_openvino
 from draem.exporting.graph import WholeGraph
-from draem.files import check_writable, make_folder, replacing
+from draem.files import check_writable, make_folder, scratch_folder
 from draem.inspection.loading import model_path
 from draem.inspection.mnn_runtime import EXACT_CODE, load_mnn_runtime
 from draem.inspection.onnx_runtime import load_onnx_runtime
@@ -110,16 +107,18 @@ def export(
         )
     card, network = read_network(source)
     make_folder(target.parent)
-    check_writable(target)
+    for each in (target, weights_file(target)):
+        if each is not None:
+            check_writable(each)
     images = comparison_images(card.network.image_size)
     side = network_filter_side(card.network)
     # Of a copy, as the runtime lays weights out anew.
     cpu = torch.device("cpu")
     expected = TorchRuntime(copy.deepcopy(network), cpu, side).run(images)
     _check_finite(expected, source)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         # OpenVINO's two files must have one name.
-        made = Path(folder) / ("model" + SUFFIXES[to])
+        made = folder / ("model" + SUFFIXES[to])
         onnx = made.with_suffix(".onnx")
         say("Writing")
         write_onnx(
@@ -147,7 +146,7 @@ def export(
                 found=f"a difference of {largest:.2g}" + f" and {levels} levels" * reconstruction,
                 hint="Nothing was written; export to another format, and please report this",
             )
-        _move(made, target)
+        replace_exported(made, target)
     return Export(target, largest, _IMAGES)
 
 
@@ -199,13 +198,3 @@ def _check_finite(output: RuntimeOutput, source: Path) -> None:
             path=source,
             hint="Check that its weights are finite; train it again if they are not",
         )
-
-
-def _move(made: Path, target: Path) -> None:
-    weights = made.with_suffix(".bin")
-    with contextlib.ExitStack() as stack:
-        places = [(made, stack.enter_context(replacing(target)))]
-        if weights.exists():
-            places.append((weights, stack.enter_context(replacing(target.with_suffix(".bin")))))
-        for written, place in places:
-            shutil.copyfile(written, place)

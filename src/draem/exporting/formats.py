@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from draem.errors import ExportError, MissingDependencyError
+from draem.errors import ExportError, missing_dependency
 from draem.exporting.graph import WholeGraph
+from draem.files import scratch_folder
 from draem.inspection.mnn_runtime import CODE, silenced
 from draem.inspection.runtime import IMAGES
 
@@ -32,7 +32,7 @@ def write_onnx(graph: WholeGraph, image_size: tuple[int, int], target: Path) -> 
     """
     # A batch of one would be taken for a constant.
     example = torch.zeros(2, *image_size, 3, dtype=torch.uint8)
-    with _explained("onnx", "train"), _quiet():
+    with _explained("train"), _quiet():
         program = torch.onnx.export(
             graph,
             (example,),
@@ -71,13 +71,13 @@ def write_mnn(onnx: Path, target: Path, code: str = CODE) -> None:
         MissingDependencyError: `MNN` is not installed.
         ExportError: MNN's converter fails.
     """
-    with _explained("MNN", "mnn"), silenced():
+    with _explained("mnn", "MNN"), silenced():
         import _tools
         import MNN  # noqa: F401 - the converter needs its libraries
     # The converter takes no path that is not ASCII, and says nothing of why it failed.
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "model.mnn"
-        given = Path(folder) / "model.onnx"
+    with scratch_folder() as folder:
+        made = folder / "model.mnn"
+        given = folder / "model.onnx"
         given.write_bytes(onnx.read_bytes())
         arguments = ["-f", "ONNX", "--modelFile", str(given), "--MNNModel", str(made)]
         with silenced():
@@ -92,14 +92,11 @@ def write_mnn(onnx: Path, target: Path, code: str = CODE) -> None:
 
 
 @contextlib.contextmanager
-def _explained(library: str, extra: str) -> Iterator[None]:
+def _explained(extra: str, package: str | None = None) -> Iterator[None]:
     try:
         yield
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"this export needs {error.name or library}, which is not installed",
-            hint=f"Install it with: pip install 'draem[{extra}]'",
-        ) from error
+    except ImportError as error:
+        raise missing_dependency(error, "this export", extra, package) from error
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.errors import ImageError
-from draem.files import explained_output, make_folder
+from draem.files import explained_output, locked, make_folder, refuse_link
 from draem.imaging.annotate import annotate_regions, draw_plate
 from draem.imaging.colormap import outline, overlay
 from draem.imaging.decode import decode_image, read_size
@@ -25,6 +25,7 @@ from draem.inspection.coco import coco_file
 from draem.inspection.inspector import Inspection, Inspector
 from draem.inspection.prefetch import prefetch
 from draem.inspection.regions import Region
+from draem.inspection.results_file import results_file
 from draem.output_paths import PICTURES, RESULTS, picture_names
 
 _BATCH_BYTES = 2**26
@@ -77,9 +78,10 @@ def inspect_files(
     `out` receives `results.jsonl` with one line per image, in the order of `paths`, written as the
     work goes on: `image`, `anomaly_score`, `threshold`, `is_anomalous`, `decision`, `regions`
     (each with what `Region` has), `map` and `overlay` (files in `out`); or `image` and `error`
-    if a file cannot be read, all else null. Maps are 16-bit PNG files, 65535 standing for 1, of
-    the image's size. Maps and overlays are in the images' folders below the common parent of all
-    images.
+    if a file cannot be read, all else null. Until all images are done,
+    `results.jsonl.incomplete` is next to it; if it stays, the work was cut short. Maps are 16-bit
+    PNG files, 65535 standing for 1, of the image's size. Maps and overlays are in the images'
+    folders below the common parent of all images.
 
     Args:
         inspector: The model.
@@ -92,9 +94,23 @@ def inspect_files(
         progress: Called with (images done, images in all).
 
     Raises:
-        OutputError: The folder cannot be written.
+        OutputError: The folder cannot be written, another process writes into it, or a file or
+            folder in it that would be written is a link.
     """
-    folder = make_folder(out)
+    with locked(out):
+        return _inspect_files(inspector, paths, Path(out), coco, maps, overlays, progress)
+
+
+def _inspect_files(
+    inspector: Inspector,
+    paths: Sequence[Path],
+    folder: Path,
+    coco: bool,
+    maps: bool,
+    overlays: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Summary:
+    """See `inspect_files`."""
     writer = _Writer(folder, inspector.region_of_interest, maps=maps, overlays=overlays)
     results, regions = folder / RESULTS, folder / "coco.json"
     failures: list[tuple[Path, str]] = []
@@ -102,10 +118,9 @@ def inspect_files(
     with explained_output(results):
         if regions.is_file():
             regions.unlink()  # it may tell of other images than the results do
-        # A file name that is not Unicode becomes a JSON escape such as \udcff.
         with (
             coco_file(regions) if coco else contextlib.nullcontext() as annotate,
-            results.open("w", encoding="utf-8", errors="backslashreplace") as file,
+            results_file(results) as file,
         ):
             inspected = _inspected(inspector, paths)
             for done, (read, line) in enumerate(_written(inspected, writer), 1):
@@ -213,8 +228,8 @@ class _Writer:
     def __init__(
         self, folder: Path, inside: NDArray[np.bool_] | None, *, maps: bool, overlays: bool
     ) -> None:
-        self._maps = make_folder(folder / PICTURES[0]) if maps else None
-        self._overlays = make_folder(folder / PICTURES[1]) if overlays else None
+        self._maps = _own_folder(folder / PICTURES[0]) if maps else None
+        self._overlays = _own_folder(folder / PICTURES[1]) if overlays else None
         self._inside = inside
         self._pictures = ("map",) * maps + ("overlay",) * overlays
 
@@ -237,8 +252,16 @@ class _Writer:
 
 def _place(folder: Path, name: str) -> Path:
     """Where a picture goes, its folder made."""
-    path = folder / name
-    return make_folder(path.parent) / path.name
+    *folders, last = name.split("/")
+    for each in folders:
+        folder = _own_folder(folder / each)
+    return folder / last
+
+
+def _own_folder(folder: Path) -> Path:
+    """Make a folder for pictures; behind a link there may be photographs of the same names."""
+    refuse_link(folder)
+    return make_folder(folder)
 
 
 def result_line(found: Inspection) -> dict[str, object]:

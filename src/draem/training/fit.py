@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import sys
@@ -19,7 +20,7 @@ from draem.config import Recipe, ResolvedRecipe
 from draem.datasets.image_cache import Cache, CacheMode
 from draem.datasets.split import group_folds
 from draem.errors import RecipeError, TrainingInterrupted
-from draem.files import explained_output
+from draem.files import explained_output, locked
 from draem.imaging.roi import encode_roi
 from draem.inspection.calibration import calibrate
 from draem.inspection.inspector import make_strategy
@@ -42,7 +43,7 @@ from draem.training.loop import train_loop
 from draem.training.parts import build_parts, run_clock, run_simulator, write_samples
 from draem.training.pretrained import FOLDS, PretrainedFit, fit_pretrained
 from draem.training.recipe import make_recipe
-from draem.training.run_folder import RunFolder, resume_run, start_run
+from draem.training.run_folder import RunFolder, check_new_run, resume_run, start_run
 from draem.training.signals import stop_gently
 from draem.training.warm_start import check_warm_start
 
@@ -110,9 +111,10 @@ def train(
         InputError: The region of interest cannot be used.
         TrainingInterrupted: Ctrl-C was pressed; the run can be resumed.
         OutOfMemoryError: There is not enough memory for the images or for training.
-        OutputError: The run or the cache cannot be written.
+        OutputError: The run or the cache cannot be written, or another process writes the run.
     """
-    if console is None or is_helper_process():
+    helper = is_helper_process()
+    if console is None or helper:
         console = Console(quiet=True)
     if recipe is not None and not isinstance(recipe, Recipe):
         raise RecipeError(
@@ -121,9 +123,29 @@ def train(
             found=type(recipe).__name__,
             hint='Write, for example, draem.make_recipe("compact")',
         )
+    check_out(out, data)
+    kept = Cache(cache, Path(cache_dir) if cache_dir else None, devices)
+    # The first process has the lock, and its helpers write nothing.
+    with contextlib.nullcontext() if helper else locked(out):
+        return _train(data, out, recipe, resume, device, devices, kept, console)
+
+
+def _train(
+    data: str | Path,
+    out: str | Path,
+    recipe: Recipe | None,
+    resume: bool,
+    device: str,
+    devices: int,
+    cache: Cache,
+    console: Console,
+) -> TrainingResult:
+    """See `train`."""
     if resume:
         run, resolved = resume_run(out, recipe)
     else:
+        if not is_helper_process():
+            check_new_run(out)
         resolved = resolve_recipe(recipe or make_recipe(), data)
     check_image_size(*resolved.network.image_size)
     if resolved.training.init == "warm":
@@ -131,10 +153,8 @@ def train(
     place = resolve_device(device)
     check_devices(devices, resolved, place)
     check_pretrained(resolved, devices)
-    check_out(out, data)
     with explained_memory(_NEEDS_LESS_MEMORY):
-        kept = Cache(cache, Path(cache_dir) if cache_dir else None, devices)
-        images = _read(data, resolved, kept, console)
+        images = _read(data, resolved, cache, console)
         if not resume:
             run = _start(out, resolved)
         return _run(run, resolved, images, place, devices, console)

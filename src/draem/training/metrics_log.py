@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from draem.files import explained_output, write_text
+from draem.files import explained_output, refuse_link, write_text
 
 COLUMNS = (
     "step",
@@ -30,8 +30,9 @@ def append_row(path: Path, row: Mapping[str, float]) -> None:
     """Append a row, after the header if the file is new.
 
     Raises:
-        OutputError: The disk is full, or the file cannot be written to.
+        OutputError: The disk is full, or the file cannot be written to or is a link.
     """
+    refuse_link(path)
     with (
         explained_output(path, "Make room on the disk"),
         path.open("a", newline="", encoding="utf-8") as file,

@@ -52,12 +52,11 @@ class RunFolder:
         return self.root / "tensorboard"
 
 
-def start_run(root: str | Path, recipe: ResolvedRecipe) -> RunFolder:
-    """Make the folder of a new run and write the recipe into it.
+def check_new_run(root: str | Path) -> None:
+    """Refuse a folder that holds a run.
 
     Raises:
         RunExistsError: There is a run in the folder already.
-        OutputError: The folder cannot be made.
     """
     run = RunFolder(Path(root))
     if run.recipe.exists() or run.model.exists():
@@ -68,6 +67,17 @@ def start_run(root: str | Path, recipe: ResolvedRecipe) -> RunFolder:
             hint="Give another folder with --out"
             + ("" if run.model.exists() else ", or go on with this run with --resume"),
         )
+
+
+def start_run(root: str | Path, recipe: ResolvedRecipe) -> RunFolder:
+    """Make the folder of a new run and write the recipe into it.
+
+    Raises:
+        RunExistsError: There is a run in the folder already.
+        OutputError: The folder cannot be made.
+    """
+    check_new_run(root)
+    run = RunFolder(Path(root))
     make_folder(run.checkpoint.parent)
     make_folder(run.pictures)
     write_recipe(recipe, run.recipe)
