@@ -27,7 +27,7 @@ from draem.datasets.decoding import Preparation, decode_each
 from draem.datasets.image_source import ImageSource
 from draem.datasets.memory import available_memory
 from draem.datasets.parallel import in_threads
-from draem.errors import OutputError
+from draem.errors import ImageError, OutputError
 from draem.files import explained_output, make_folder, replacing
 from draem.imaging.decode import DECODER_VERSION
 
@@ -136,17 +136,18 @@ def _settings(preparation: Preparation) -> Mapping[str, object]:
     }
 
 
-def _content_hashes(paths: Sequence[Path], progress: Progress) -> list[str]:
-    def content_hash(path: Path) -> str:
-        # A file that cannot be read is listed with all others when it is decoded.
-        with suppress(OSError):
-            if path.is_file():
-                with path.open("rb") as file:
-                    return hashlib.file_digest(file, "sha256").hexdigest()
-        return hashlib.sha256().hexdigest()
+def _content_hash(path: Path) -> str:
+    # A file that cannot be read is listed with all others when it is decoded.
+    with suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256().hexdigest()
 
+
+def _content_hashes(paths: Sequence[Path], progress: Progress) -> list[str]:
     hashes = []
-    with in_threads(content_hash, paths) as found:
+    with in_threads(_content_hash, paths) as found:
         for done, each in enumerate(found, start=1):
             hashes.append(each)
             progress("Looking images up", done, len(paths))
@@ -182,6 +183,13 @@ def _decode_missing(
 
     def take(number: int, image: NDArray[np.uint8]) -> None:
         place = missing[number]
+        # Pixels under the hash of another picture would be found for ever.
+        if _content_hash(paths[place]) != files[place].stem:
+            raise ImageError(
+                "has changed while it was being read",
+                path=paths[place],
+                hint="Run the command again once nothing writes to it",
+            )
         prepared = preparation.prepare(place, image).transpose(0, 3, 1, 2)
         make_folder(files[place].parent)
         written = _header(prepared.shape) + prepared.tobytes()

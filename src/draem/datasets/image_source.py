@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -69,8 +70,7 @@ class ImageSource:
             return self.pixels[list(places)]
         taken = np.empty((len(places), *self.shape[1:]), np.uint8)
         for number, place in enumerate(places):
-            path, row = self.files[place]
-            taken[number] = _mapped(path)[row]
+            _read_row(*self.files[place], taken[number])
         return taken
 
     def part(self, start: int, stop: int) -> ImageSource:
@@ -162,13 +162,23 @@ def _permute(rows: NDArray[np.uint8], places: NDArray[np.int64]) -> None:
         moved[place] = True
 
 
-def _mapped(path: Path) -> NDArray[np.uint8]:
+def _read_row(path: Path, row: int, into: NDArray[np.uint8]) -> None:
+    """Read one array of those in an `.npy` file.
+
+    The file is not mapped: if it shrank, or its disk failed, the system would end the process.
+    """
     try:
-        mapped: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            if shape[1:] != into.shape or dtype != into.dtype:
+                raise ValueError("another array")
+            file.seek(row * into.nbytes, os.SEEK_CUR)
+            if file.readinto(into.data) != into.nbytes:
+                raise EOFError
     except (OSError, ValueError, EOFError) as error:
         raise DatasetError(
             "a decoded image in the cache has gone or is damaged",
             path=path,
             hint="Run the command again; it decodes the image anew",
         ) from error
-    return mapped

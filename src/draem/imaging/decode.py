@@ -7,6 +7,7 @@ grey, without an error, and a detector would report that part as a defect.
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
 import threading
 import warnings
@@ -165,7 +166,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     _check_file(path)
     with _PILLOW:
         try:
-            with Image.open(path, formats=_FORMATS) as image:
+            # Given the path, Pillow would map the file; a file that shrinks ends the process then.
+            with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
                 _check_header(path, image)
                 yield image
         except ImageError:
@@ -264,6 +266,13 @@ class _SharedSettings:
         self._lock = threading.Lock()
         self._users = 0
         self._settings = contextlib.ExitStack()
+        if hasattr(os, "register_at_fork"):
+            # Otherwise a process that is forked while another thread has the lock waits for ever.
+            os.register_at_fork(
+                before=self._lock.acquire,
+                after_in_parent=self._lock.release,
+                after_in_child=self._lock.release,
+            )
 
     def __enter__(self) -> None:
         with self._lock:
