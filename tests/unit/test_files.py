@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -10,7 +13,15 @@ from subprocess import CompletedProcess
 import pytest
 
 from draem.errors import OutputError
-from draem.files import check_writable, make_folder, replacing, write_bytes, write_text
+from draem.files import (
+    check_writable,
+    locked,
+    make_folder,
+    replacing,
+    scratch_folder,
+    write_bytes,
+    write_text,
+)
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")
 
@@ -183,3 +194,114 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
     assert ended.stdout.startswith(f"{target}: cannot be written (File too large). Choose a folder")
     assert target.read_text() == "old"
     assert names_in(tmp_path) == ["a", "a.small"]
+
+
+HOLDING = """
+import os, pathlib, sys, tempfile, draem.files as f
+place = pathlib.Path(sys.argv[2])
+tempfile.tempdir = str(place)
+held = {
+    "replacing": lambda: f.replacing(place / "a"),
+    "locked": lambda: f.locked(place / "out"),
+    "scratch": f.scratch_folder,
+}[sys.argv[1]]
+with held():
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holding(what: str, place: Path) -> subprocess.Popen[str]:
+    """A process that holds a lock until it is killed, or its standard input is closed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, what, str(place)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def end(process: subprocess.Popen[str], how: int) -> None:
+    with process:
+        process.send_signal(how)
+
+
+@posix
+def test_what_a_killed_process_left_is_deleted_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".mine.tmp").touch()
+    process = holding("replacing", tmp_path)
+    (left,) = tmp_path.glob(".a.*.tmp")
+    end(process, signal.SIGKILL)
+    assert left.exists()
+    write_text(tmp_path / "b", "")
+    assert names_in(tmp_path) == [".mine.tmp", "b"]
+
+
+@posix
+def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+    process = holding("replacing", tmp_path)
+    write_text(tmp_path / "b", "")
+    assert len(names_in(tmp_path)) == 2
+    process.communicate("")
+    assert process.returncode == 0
+    assert names_in(tmp_path) == ["a", "b"]
+
+
+@posix
+def test_a_scratch_folder_outlives_no_killed_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = holding("scratch", tmp_path)
+    (left,) = tmp_path.iterdir()
+    (left / "model").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch_folder() as folder:
+        assert sorted(tmp_path.iterdir()) == sorted([folder, left])
+        end(process, signal.SIGKILL)
+    assert names_in(tmp_path) == [left.name]
+    with scratch_folder() as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+    assert names_in(tmp_path) == []
+
+
+def test_one_process_writes_into_a_locked_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = holding("locked", tmp_path)
+    with pytest.raises(OutputError, match="another process is writing into this folder") as raised:
+        locked(out).__enter__()
+    assert raised.value.path == out
+    end(process, signal.SIGTERM)
+    with locked(out):
+        (out / "results").touch()
+    assert names_in(out) == ["results"]
+
+
+@posix
+def test_a_killed_process_frees_its_lock(tmp_path: Path) -> None:
+    end(holding("locked", tmp_path), signal.SIGKILL)
+    with locked(tmp_path / "out"):
+        pass
+    assert names_in(tmp_path / "out") == []
+
+
+def test_a_lock_holds_between_threads_and_leaves_no_empty_folder(tmp_path: Path) -> None:
+    with locked(tmp_path / "out"), pytest.raises(OutputError, match="another process"):
+        locked(tmp_path / "out").__enter__()
+    assert names_in(tmp_path) == []
+
+
+@posix
+@pytest.mark.parametrize("there", [True, False])
+def test_nothing_is_written_through_a_link(tmp_path: Path, there: bool) -> None:
+    if there:
+        (tmp_path / "photo").write_text("kept")
+    (tmp_path / "a").symlink_to(tmp_path / "photo")
+    for write in (lambda path: write_text(path, "new"), check_writable):
+        with pytest.raises(OutputError, match=r"a: is a link.*photo"):
+            write(tmp_path / "a")
+    assert (tmp_path / "a").is_symlink()
+    assert names_in(tmp_path) == ["a", "photo"][: 1 + there]
+    assert not there or (tmp_path / "photo").read_text() == "kept"

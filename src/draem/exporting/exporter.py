@@ -17,7 +17,7 @@ from draem.embedded import EXPORTED, replace_exported, weights_file, write_embed
 from draem.errors import ExportError, InputError
 from draem.exporting.formats import write_mnn, write_onnx, write_openvino
 from draem.exporting.graph import WholeGraph
-from draem.files import check_writable, make_folder, scratch_folder
+from draem.files import check_writable, explained_output, make_folder, scratch_folder
 from draem.inspection.loading import model_path
 from draem.inspection.mnn_runtime import EXACT_CODE, load_mnn_runtime
 from draem.inspection.onnx_runtime import load_onnx_runtime
@@ -35,6 +35,7 @@ TOLERANCE = 1e-4
 LEVELS = 1
 """Largest difference between reconstructions, in levels of 255: rounding may differ by one."""
 _IMAGES = 6
+_SCRATCH_HINT = "Make room there, or set TMPDIR to a folder that has room"
 _CONVERTERS: dict[Format, tuple[Callable[[Path, Path], None], ...]] = {
     "onnx": (lambda _onnx, _made: None,),
     "openvino": (write_openvino,),
@@ -116,7 +117,7 @@ def export(
     cpu = torch.device("cpu")
     expected = TorchRuntime(copy.deepcopy(network), cpu, side).run(images)
     _check_finite(expected, source)
-    with scratch_folder() as folder:
+    with scratch_folder() as folder, explained_output(folder, _SCRATCH_HINT):
         # OpenVINO's two files must have one name.
         made = folder / ("model" + SUFFIXES[to])
         onnx = made.with_suffix(".onnx")

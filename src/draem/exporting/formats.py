@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from draem.errors import ExportError, missing_dependency
+from draem.errors import ExportError, OutputError, missing_dependency
 from draem.exporting.graph import WholeGraph
 from draem.files import scratch_folder
 from draem.inspection.mnn_runtime import CODE, silenced
@@ -56,7 +56,16 @@ def write_openvino(onnx: Path, target: Path) -> None:
     with _explained("openvino", "openvino"):
         import openvino
     # Read by the core: `convert_model` would send usage data.
-    openvino.save_model(openvino.Core().read_model(onnx), target, compress_to_fp16=False)
+    model = openvino.Core().read_model(onnx)
+    try:
+        openvino.save_model(model, target, compress_to_fp16=False)
+    except RuntimeError as error:  # its word for a full disk
+        raise OutputError(
+            "OpenVINO cannot write the model",
+            path=target,
+            found=str(error).splitlines()[0],
+            hint="Make room there, or set TMPDIR to a folder that has room",
+        ) from error
 
 
 def write_mnn(onnx: Path, target: Path, code: str = CODE) -> None:

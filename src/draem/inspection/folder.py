@@ -116,6 +116,7 @@ def _inspect_files(
     failures: list[tuple[Path, str]] = []
     anomalous = review = 0
     with explained_output(results):
+        refuse_link(regions)
         if regions.is_file():
             regions.unlink()  # it may tell of other images than the results do
         with (

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from draem.errors import TrainingError
+from draem.errors import OutputError, TrainingError
 from draem.files import replacing
 
 FORMAT = 2
@@ -25,7 +25,15 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         OutputError: The disk is full, or the folder cannot be written to.
     """
     with replacing(path) as temporary:
-        torch.save({"format": FORMAT, **state}, temporary)
+        try:
+            torch.save({"format": FORMAT, **state}, temporary)
+        except RuntimeError as error:  # torch's word for a full disk
+            raise OutputError(
+                "cannot be written",
+                path=path,
+                found=str(error).splitlines()[0],
+                hint="Make room on the disk, then go on with --resume",
+            ) from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:

@@ -397,3 +397,37 @@ def test_where_caches_lie(monkeypatch, tmp_path):
     assert default_folder() == tmp_path / "local" / "draem"
     monkeypatch.setenv("DRAEM_CACHE", str(tmp_path / "mine"))
     assert default_folder() == tmp_path / "mine"
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    pictures = [np.full((*SIZE, 3), level, np.uint8) for level in (10, 200)]
+    Image.fromarray(pictures[0]).save(path)
+
+    def decode(opened: Path) -> np.ndarray:
+        Image.fromarray(pictures[1]).save(path)
+        return decode_image(opened)
+
+    def images() -> np.ndarray:
+        cache = Cache("always", tmp_path / "cache")
+        return decode_to_files([path], resized(1, SIZE, "area"), cache, lambda *_: None)[0]
+
+    monkeypatch.setattr(decoding, "decode_image", decode)
+    with pytest.raises(DatasetError, match=r"a\.png: has changed while it was being read"):
+        images()
+    monkeypatch.undo()
+    Image.fromarray(pictures[0]).save(path)
+    assert np.array_equal(images(), pictures[0])
+
+
+def test_a_stored_image_that_shrinks_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(path)
+    cache = Cache("always", tmp_path / "cache")
+    source = decode_to_files([path], resized(1, SIZE, "area"), cache, lambda *_: None)
+    with source.files[0][0].open("rb+") as file:
+        file.truncate(1000)
+    with pytest.raises(DatasetError, match="has gone or is damaged"):
+        source[0]

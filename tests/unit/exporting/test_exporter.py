@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import draem
+from draem.embedded import replace_exported
 from draem.errors import (
     ExportError,
     InputError,
@@ -337,3 +339,74 @@ def test_thresholds_survive(write_tiny_model: Callable[..., Any], tmp_path: Path
     calibration = Calibration(threshold=0.123456789, false_reject_rate=0.01, images=240)
     write_tiny_model(tmp_path / "m.safetensors", architecture="compact", calibration=calibration)
     assert draem.load(export(tmp_path / "m.safetensors").path).threshold == 0.123456789
+
+
+@pytest.fixture(scope="module")
+def openvino_pair(write_tiny_model: Callable[..., Any], tmp_path_factory: Any) -> tuple[Path, Path]:
+    """Two models, exported to OpenVINO."""
+    made = []
+    for seed in (0, 1):
+        path = tmp_path_factory.mktemp(f"model{seed}") / "model.safetensors"
+        write_tiny_model(path, architecture="compact", seed=seed)
+        made.append(export(path, "openvino").path)
+    return made[0], made[1]
+
+
+class Killed(BaseException):
+    """Ends what is being done as a SIGKILL would, but for cleaning up."""
+
+
+@pytest.mark.parametrize("renames", range(4))
+def test_a_killed_export_to_openvino_leaves_the_old_model_or_the_new_one(
+    openvino_pair: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    renames: int,
+) -> None:
+    old, new = openvino_pair
+    target = tmp_path / "a.xml"
+    replace_exported(old, target)
+    rename, done = Path.replace, 0
+
+    def killed(path: Path, other: Path) -> Path:
+        nonlocal done
+        if done == renames and path.exists():
+            raise Killed
+        done += path.exists()
+        return rename(path, other)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with contextlib.suppress(Killed):
+        replace_exported(new, target)
+    monkeypatch.undo()
+    assert done == min(renames, 3)
+    image = np.zeros((64, 64, 3), np.uint8)
+    expected = draem.load(old if renames < 2 else new)
+    assert draem.load(target).inspect(image).anomaly_score == (
+        expected.inspect(image).anomaly_score
+    )
+    # The next export works, and leaves nothing of the one before.
+    replace_exported(new, target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.xml"]
+    assert read_card(target) == read_card(new)
+
+
+@pytest.mark.parametrize("module", ["MNN", "_tools"])
+def test_a_missing_converter_is_called_as_its_package_is(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, module, None)
+    with pytest.raises(MissingDependencyError, match="this export needs MNN, which is not install"):
+        export(model, "mnn", tmp_path / "m.mnn")
+
+
+@pytest.mark.skipif(not hasattr(Path, "symlink_to"), reason="needs links")
+def test_no_export_is_written_through_a_link(
+    openvino_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "kept").write_text("kept")
+    (tmp_path / "a.bin").symlink_to(tmp_path / "kept")
+    with pytest.raises(OutputError, match=r"a\.bin: is a link"):
+        replace_exported(openvino_pair[0], tmp_path / "a.xml")
+    assert (tmp_path / "kept").read_text() == "kept"
+    assert not (tmp_path / "a.xml").exists()

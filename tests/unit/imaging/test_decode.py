@@ -482,3 +482,12 @@ def test_read_size_does_not_decode(tmp_path):
     (tmp_path / "a.png").write_bytes(data[: len(data) // 2])
 
     assert read_size(tmp_path / "a.png") == (120, 200)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "bmp", "png"])
+def test_no_file_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    # The system ends a process whose mapped file shrinks.
+    levels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), np.uint8)
+    Image.fromarray(levels).save(tmp_path / f"a.{suffix}")
+    monkeypatch.setattr(Image.core, "map_buffer", None)
+    assert np.array_equal(decode_image(tmp_path / f"a.{suffix}")[..., 0], levels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -237,3 +238,131 @@ def test_it_inspects_large_images_by_tiles_as_the_model_does(exported: Path, fol
     assert np.ptp(found.anomaly_map) > 1e-3
     np.testing.assert_allclose(found.anomaly_map, expected.inspect(image).anomaly_map, atol=1e-4)
     assert found.reconstruction is None
+
+
+FORKED = """
+import os, sys, time
+import numpy as np
+import draem
+
+image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+
+def loaded(path):
+    return draem.load(path, threads=int(os.environ["THREADS"]))
+
+def tell(*paths):
+    for path in paths:
+        for inspector in (parents[path], None):
+            try:
+                inspector = inspector or loaded(path)
+                score = inspector.inspect(image).anomaly_score
+                print("same" if abs(score - scores[path]) < 1e-5 else score)
+            except draem.DraemError as error:
+                print(error)
+
+parents = {path: loaded(path) for path in sys.argv[1:]}
+scores = {path: each.inspect(image).anomaly_score for path, each in parents.items()}
+sys.stdout.flush()
+child = os.fork()
+if child == 0:
+    tell(*sys.argv[1:])
+    sys.exit(7)
+started = time.monotonic()
+while time.monotonic() - started < 60:
+    ended, status = os.waitpid(child, os.WNOHANG)
+    if ended:
+        sys.exit(os.waitstatus_to_exitcode(status))
+    time.sleep(0.01)
+os.kill(child, 9)
+print("the fork hangs")
+"""
+fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+@fork
+def test_a_forked_process_runs_what_its_parent_loaded_and_what_it_loads(
+    folder: Path, run_python: Callable[..., CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("THREADS", "2")
+    models = [folder / f"model{suffix}" for suffix in (".safetensors", ".onnx", ".xml")]
+    ended = run_python(FORKED, *models)
+    assert ended.stdout.splitlines() == ["same"] * 6, ended.stderr
+    assert ended.returncode == 7
+
+
+@fork
+@pytest.mark.parametrize("threads", [1, 2])
+def test_mnn_runs_in_a_forked_process_only_if_no_thread_is_lost(
+    folder: Path,
+    run_python: Callable[..., CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+) -> None:
+    monkeypatch.setenv("THREADS", str(threads))
+    ended = run_python(f"import os; os.cpu_count = lambda: 2\n{FORKED}", folder / "model.mnn")
+    said = ended.stdout.splitlines()
+    if threads == 1:
+        assert said == ["same", "same"], ended.stderr
+    else:
+        assert len(said) == 2, ended.stdout
+        for line in said:
+            assert "cannot run in a process that was forked" in line
+            assert "Load it with threads=1 before the fork" in line
+    assert ended.returncode == 7
+
+
+@fork
+def test_a_fork_in_the_middle_of_a_run_is_refused(
+    folder: Path, run_python: Callable[..., CompletedProcess[str]]
+) -> None:
+    ended = run_python(
+        "import os, sys, numpy as np, draem\n"
+        "inspector = draem.load(sys.argv[1], threads=1)\n"
+        "image = np.zeros((64, 64, 3), np.uint8)\n"
+        "with inspector._runtime._running():\n"
+        "    child = os.fork()\n"
+        "if child:\n"
+        "    inspector.inspect(image)\n"
+        "    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "try:\n"
+        "    inspector.inspect(image)\n"
+        "except draem.DraemError as error:\n"
+        "    print(error)\n",
+        folder / "model.onnx",
+    )
+    assert "Fork while no thread is running the model" in ended.stdout, ended.stderr
+    assert ended.returncode == 0
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", *FORMATS.values()])
+def test_an_inspector_can_be_pickled(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.chdir(folder)
+    inspector = draem.load(f"model{suffix}", threads=1, min_area=3)
+    pickled = pickle.dumps(inspector)
+    monkeypatch.chdir(tmp_path)
+    again = pickle.loads(pickled)
+    image = some_images(1)[0]
+    ours, theirs = inspector.inspect(image), again.inspect(image)
+    assert (ours.anomaly_score, ours.regions) == (theirs.anomaly_score, theirs.regions)
+    assert again.card == inspector.card
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_pickle_whose_file_has_become_another_model_is_refused(
+    folder: Path, write_tiny_model: Callable[..., Any], tmp_path: Path, to: str
+) -> None:
+    for file in folder.glob("model.*"):
+        shutil.copy(file, tmp_path)
+    model = tmp_path / f"model{FORMATS[to]}"
+    pickled = pickle.dumps(draem.load(model))
+    # A new threshold is no other model.
+    card = read_card(model)
+    write_card(model, card.replace(calibration=None))
+    assert pickle.loads(pickled).card == card
+    write_tiny_model(tmp_path / "model.safetensors", architecture="compact", seed=1)
+    draem.export(tmp_path / "model.safetensors", to)  # type: ignore[arg-type]
+    with pytest.raises(ModelFileError, match="another model than the one that was pickled"):
+        pickle.loads(pickled)

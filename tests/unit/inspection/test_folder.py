@@ -450,3 +450,61 @@ def test_what_stops_the_writing_stops_the_inspection(
     with pytest.raises(OutputError, match="the disk is full"):
         inspect_files(inspector, paths, tmp_path / "out")
     assert len(seen) < 6
+
+
+def test_results_are_marked_until_they_are_whole(
+    red_inspector: Callable[..., Inspector], save_image: Save, tmp_path: Path
+) -> None:
+    paths = [save_image(tmp_path / f"{number}.png", part(60)) for number in range(3)]
+    marker = tmp_path / "out" / "results.jsonl.incomplete"
+    marked: list[bool] = []
+
+    def stop(done: int, _: int) -> None:
+        marked.append(marker.is_file())
+        if done == 2 and len(marked) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        inspect_files(red_inspector(), paths, tmp_path / "out", progress=stop)
+    assert marker.is_file()
+    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 2
+    summary = inspect_files(red_inspector(), paths, tmp_path / "out", progress=stop)
+    assert marked == [True] * 5
+    assert names_in(tmp_path / "out") == ["maps", "overlays", "results.jsonl"]
+    assert len(lines_of(summary)) == 3
+
+
+def test_a_folder_that_another_inspection_writes_is_refused(
+    red_inspector: Callable[..., Inspector], save_image: Save, tmp_path: Path
+) -> None:
+    paths = [save_image(tmp_path / f"{number}.png", part(60)) for number in range(2)]
+    refused: list[str] = []
+
+    def inspect_too(*_: int) -> None:
+        with pytest.raises(OutputError, match="another process") as raised:
+            inspect_files(red_inspector(), paths[:1], tmp_path / "out")
+        refused.append(str(raised.value))
+
+    summary = inspect_files(red_inspector(), paths, tmp_path / "out", progress=inspect_too)
+    assert len(refused) == 2
+    assert refused[0].startswith(str(tmp_path / "out"))
+    assert [line["image"] for line in lines_of(summary)] == [str(path) for path in paths]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")
+@pytest.mark.parametrize("name", ["results.jsonl", "coco.json", "maps", "overlays", "maps/a"])
+def test_nothing_is_written_through_a_link(
+    red_inspector: Callable[..., Inspector], save_image: Save, tmp_path: Path, name: str
+) -> None:
+    photographs = [
+        save_image(tmp_path / "photos" / folder / "0.png", part(60)) for folder in ("a", "b")
+    ]
+    (tmp_path / "out" / name).parent.mkdir(parents=True)
+    (tmp_path / "photos/results").write_text("kept")
+    target = "photos/results" if "." in name else "photos/a" if "/" in name else "photos"
+    (tmp_path / "out" / name).symlink_to(tmp_path / target)
+    before = [path.read_bytes() for path in photographs]
+    with pytest.raises(OutputError, match=f"{name}: is a link"):
+        inspect_files(red_inspector(), photographs, tmp_path / "out", coco=True)
+    assert (tmp_path / "photos/results").read_text() == "kept"
+    assert [path.read_bytes() for path in photographs] == before

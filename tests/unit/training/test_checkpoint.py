@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from draem.errors import TrainingError
+from draem.errors import OutputError, TrainingError
 from draem.training.checkpoint import FORMAT, read_checkpoint, write_checkpoint
 
 
@@ -38,3 +38,22 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, state: objec
     torch.save(state, path)
     with pytest.raises(TrainingError, match=r"another version of draem.*Finish the run"):
         read_checkpoint(path)
+
+
+def test_a_full_disk_is_explained_and_the_old_checkpoint_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.ckpt"
+    write_checkpoint(path, {"step": 3})
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 128 vs 0")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OutputError, match=r"last\.ckpt: cannot be written.*Make room"):
+        write_checkpoint(path, {"step": 4})
+    monkeypatch.undo()
+    read = read_checkpoint(path)
+    assert read is not None
+    assert read["step"] == 3
+    assert [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+import draem
 from draem.errors import DatasetError, OutputError, RecipeError, RunExistsError
+from draem.files import locked
 from draem.training.recipe import make_recipe
 from draem.training.run_folder import RunFolder, resume_run, start_run
 
@@ -135,3 +137,13 @@ def test_a_spoiled_recipe_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="cannot be read") as raised:
         resume_run(tmp_path, None)
     assert raised.value.path == run.recipe
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_another_process_writes_is_refused(tmp_path: Path, resume: bool) -> None:
+    run = start_run(tmp_path / "run", RECIPE)
+    before = run.recipe.read_text()
+    with locked(run.root), pytest.raises(OutputError, match="another process") as raised:
+        draem.train(tmp_path / "data", run.root, resume=resume)
+    assert raised.value.path == run.root
+    assert run.recipe.read_text() == before
