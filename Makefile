@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_OUT ?= draem-demo
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo test slow check docs bench warm-start hooks clean
+.PHONY: demo test slow check docs bench faults warm-start hooks clean
 
 $(VENV)/.train: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +48,9 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/tiling.py
 	$(BIN)/python benchmarks/time_to_quality.py
 	$(BIN)/python benchmarks/performance.py
+
+faults: $(VENV)/.dev
+	$(BIN)/python benchmarks/faults.py
 
 warm-start: $(VENV)/.train
 	$(BIN)/python pretraining/pretrain.py
