@@ -226,7 +226,7 @@ def _delete_if_abandoned(path: Path) -> None:
         if path.is_file() and time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
             path.unlink()
         return
-    held = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    held = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if not _lock(held, otherwise=False):
             return

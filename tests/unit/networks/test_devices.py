@@ -5,6 +5,7 @@ import torch
 
 from draem.errors import InputError, OutOfMemoryError
 from draem.networks.devices import (
+    explained_fork,
     explained_memory,
     full_precision,
     multiplies_bf16,
@@ -105,3 +106,11 @@ def test_full_precision_ends_where_it_was_asked_for() -> None:
 def test_other_errors_pass_as_they_are() -> None:
     with pytest.raises(RuntimeError, match="shapes"), explained_memory("smaller batch"):
         raise RuntimeError("shapes do not match")
+
+
+def test_a_fork_that_cannot_use_its_parents_gpu_is_told_what_to_do() -> None:
+    said = "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, ..."
+    with pytest.raises(InputError, match="`spawn`"), explained_fork():
+        raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match="another"), explained_fork():
+        raise RuntimeError("another error")
