@@ -17,8 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from draem.errors import InputError, ModelFileError
+from draem.errors import InputError, ModelFileError, missing_dependency
 from draem.model_file import read_card
+
+_EXTRAS = {".xml": "openvino", ".mnn": "mnn"}
 
 
 class ExportedRuntime:
@@ -104,7 +106,11 @@ def _open_again(
             found=found,
             hint="Load the model again with draem.load",
         )
-    return kind(path, device, threads, fingerprint)
+    try:
+        return kind(path, device, threads, fingerprint)
+    except ModuleNotFoundError as error:
+        what = f"running a {path.suffix.lower()} model"
+        raise missing_dependency(error, what, _EXTRAS.get(path.suffix.lower(), "")) from error
 
 
 def _after_fork() -> None:

@@ -366,3 +366,13 @@ def test_a_pickle_whose_file_has_become_another_model_is_refused(
     draem.export(tmp_path / "model.safetensors", to)  # type: ignore[arg-type]
     with pytest.raises(ModelFileError, match="another model than the one that was pickled"):
         pickle.loads(pickled)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_pickle_that_misses_its_library_names_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    pickled = pickle.dumps(draem.load(folder / f"model{FORMATS[to]}"))
+    monkeypatch.setitem(sys.modules, LIBRARIES[to], None)
+    with pytest.raises(MissingDependencyError, match=f"needs {LIBRARIES[to]}, which is not"):
+        pickle.loads(pickled)
