@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from draem.datasets.parallel import note_thread
 from draem.errors import ImageError
 from draem.files import explained_output, locked, make_folder, refuse_link
 from draem.imaging.annotate import annotate_regions, draw_plate
@@ -203,7 +204,7 @@ def _written(
     inspected: Iterable[_Read], writer: _Writer
 ) -> Iterator[tuple[_Read, dict[str, object]]]:
     """Every file with its line of results, in order, once its pictures are written."""
-    with ThreadPoolExecutor(1, "draem-write") as pool:
+    with ThreadPoolExecutor(1, "draem-write", initializer=note_thread) as pool:
         waiting: deque[tuple[_Read, Future[dict[str, object]]]] = deque()
         may_wait = 0  # the first result is given at once, not when the second image is inspected
         for each in inspected:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from draem.datasets.parallel import note_thread
+
 T = TypeVar("T")
 
 _END: Any = object()
@@ -30,6 +32,7 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
     waiting: SimpleQueue[tuple[T, BaseException | None]] = SimpleQueue()
 
     def make() -> None:
+        note_thread()
         iterator = iter(items)
         item: T | None = None
         while item is not _END:

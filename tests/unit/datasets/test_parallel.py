@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from draem.datasets import parallel
 from draem.datasets.parallel import in_threads
@@ -24,3 +30,15 @@ def test_few_items_wait_however_many_there_are() -> None:
         for number in range(200):
             assert next(found) == str(number)
             assert taken <= number + parallel._WAITING
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc")
+def test_before_a_fork_all_threads_have_really_ended() -> None:
+    for _ in range(50):
+        used: set[int] = set()
+        with in_threads(lambda _, used=used: used.add(threading.get_native_id()), range(8)) as done:
+            list(done)
+        parallel._wait_for_ending_threads()  # what os.fork calls first
+        assert used
+        assert not [each for each in used if Path(f"/proc/{os.getpid()}/task/{each}").exists()]
+    assert not parallel._noted & used
