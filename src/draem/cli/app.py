@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import NoReturn
 
@@ -62,6 +63,9 @@ EXIT_BAD_INPUT = 2
 
 def run() -> None:
     """Run the command line; errors that draem explains end with a message, not a traceback."""
+    log = logging.getLogger("draem")
+    log.addHandler(logging.StreamHandler())  # writes to standard error, as it is now
+    log.setLevel(logging.INFO)
     try:
         app()
     except TrainingInterrupted as error:

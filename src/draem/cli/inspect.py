@@ -57,10 +57,9 @@ def command(
     from draem.imaging.roi import check_roi_file
     from draem.inspection.folder import inspect_files
     from draem.inspection.loading import load
-    from draem.output_paths import without_results
 
     console = stderr_console()
-    paths = without_results(gather_images(images))
+    paths = gather_images(images, log=True)
     if roi is not None:
         check_roi_file(roi, paths)
     inspector = load(

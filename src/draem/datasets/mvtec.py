@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from draem.datasets.folders import (
+    MASK_NAME,
+    Search,
     existing_folder,
     files_if_any,
-    find_images,
+    log_taken,
     nonempty,
+    search_images,
     subfolders,
 )
 from draem.errors import DatasetError, DraemError, ImageError, counted, list_problems
-from draem.imaging.decode import IMAGE_SUFFIXES, read_size
+from draem.imaging.decode import is_image_path, read_size
 from draem.output_paths import without_results
 
 NORMAL = "normal"
 
 _LAYOUT = "test/good and test/<defect>, with masks as ground_truth/<defect>/<name>_mask.png"
 _MASKS = "ground_truth"
-_GOOD = ("good", NORMAL)
-_GOOD_WORDS = (*_GOOD, "ok", "pass")
+_GOOD_WORDS = ("good", NORMAL, "ok", "pass")
 _NOT_FOR_TRAINING = (
     *("test", "ground_truth", "anomalous", "anomaly", "anomalies", "bad", "defect", "defective"),
     *("defects", "fail", "nok", "ng", "reject", "rejects"),
 )
-_MASK_SUFFIXES = (".png", *(suffix for suffix in IMAGE_SUFFIXES if suffix != ".png"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,38 +51,64 @@ class Sample:
     mask: Path | None
 
 
-def read_normal_images(root: str | Path) -> tuple[Path, ...]:
+def read_normal_images(root: str | Path, *, log: bool = False) -> tuple[Path, ...]:
     """Find the normal images to learn from.
 
     Args:
-        root: A category in MVTec layout (`train/good`), or a folder of normal images: those
-            directly in it or, if there are none, those in its folders; without the maps and
-            overlays of an earlier inspection.
+        root: A category in MVTec layout (`train/good`), or a folder of normal images; both with
+            the folders in them, but without the maps and overlays of an earlier inspection, and
+            without masks that are next to their image.
+        log: Log which images were taken and what was left out.
 
     Raises:
         DatasetError: The folder is missing or holds no images, or masks, or it seems to hold
             anomalous images too, which would be learned as normal.
     """
-    root = existing_folder(root, "a folder of images of good parts")
+    found = _normal_images(existing_folder(root, "a folder of images of good parts"))
+    if log:
+        log_taken(found)
+    return found.images
+
+
+def _normal_images(root: Path) -> Search:
     good = root / "train" / "good"
     if good.is_dir():
-        return nonempty(good, find_images(good))
+        found = search_images(good)
+        nonempty(good, found.images)
+        return found
     if _MASKS in root.resolve().parts[-2:]:
         raise DatasetError(
             f"a folder `{_MASKS}` holds masks, not photographs",
             path=root,
             expected="a folder of images of good parts",
         )
-    images = without_results(find_images(root) or find_images(root, recursive=True))
-    _refuse_mixed_folders(root, images)
-    return nonempty(root, images)
+    found = search_images(root)
+    found = _without_results(found)
+    _refuse_mixed_folders(root, found.images)
+    nonempty(root, found.images)
+    return found
 
 
-def read_test_samples(root: str | Path) -> tuple[Sample, ...]:
+def _without_results(found: Search) -> Search:
+    kept = set(without_results(found.images))
+    return found.without(
+        [image for image in found.images if image not in kept], "results of an earlier inspection"
+    )
+
+
+def read_test_samples(root: str | Path, *, log: bool = False) -> tuple[Sample, ...]:
     """Find the test images of a category in MVTec layout, with their labels and masks.
 
-    Images in `test/good` (or `test/normal`) are normal, those in every other folder of `test`
-    anomalous. Either kind may be missing. Without a folder `ground_truth` no image has a mask.
+    Images in `test/good` (also `normal`, `ok` and `pass`, in any case) are normal, those in every
+    other folder of `test` anomalous; folders in these are searched too. Either kind may be missing.
+    Without a folder `ground_truth` no image has a mask.
+
+    A mask is called like its image, or with `_mask`, `_gt` or `_label` after the image's name or
+    `mask_` and so on before it, in any case; or it is the only image in a folder of that name.
+
+    Args:
+        root: The category.
+        log: Log which images were taken and what was left out.
 
     Raises:
         DatasetError: There are no test images, or some cannot be used: a defect image without a
@@ -92,15 +120,18 @@ def read_test_samples(root: str | Path) -> tuple[Sample, ...]:
     if not test.is_dir():
         raise DatasetError("there is no folder `test` in it", path=root, expected=_LAYOUT)
     samples: list[Sample] = []
+    found = search_images(test)
     problems: list[DraemError] = [
         DatasetError("is directly in `test`, so nothing says whether it is good", path=path)
-        for path in find_images(test)
+        for path in found.images
+        if path.parent == test
     ]
     for folder in subfolders(test):
-        if folder.name in _GOOD:
-            samples += [Sample(image, 0, NORMAL, None) for image in find_images(folder)]
+        images = [image for image in found.images if folder in image.parents]
+        if folder.name.lower() in _GOOD_WORDS:
+            samples += [Sample(image, 0, NORMAL, None) for image in images]
         else:
-            _add_anomalous(folder, root / _MASKS, samples, problems)
+            _add_anomalous(folder, images, root / _MASKS, samples, problems)
     if problems:
         raise DatasetError(
             f"the test images have {counted(len(problems), 'problem')}; repair them, so that "
@@ -109,50 +140,73 @@ def read_test_samples(root: str | Path) -> tuple[Sample, ...]:
         )
     if not samples:
         raise DatasetError("holds no test images", path=test, expected=_LAYOUT)
+    if log:
+        log_taken(found)
     return tuple(samples)
 
 
-def gather_images(paths: Sequence[str | Path]) -> tuple[Path, ...]:
+def gather_images(paths: Sequence[str | Path], *, log: bool = False) -> tuple[Path, ...]:
     """List the image files that a user names, in the order named, each once.
 
     Args:
         paths: Files, kept whatever their names end in, and folders, searched with theirs but for
-            `ground_truth`, which holds masks.
+            `ground_truth`, which holds masks, and without masks that are next to their image and
+            the maps and overlays of an earlier inspection.
+        log: Log which images were taken and what was left out.
 
     Raises:
         DatasetError: A path does not exist, or a folder holds no images.
     """
-    return _gathered(paths, _photographs)
+    return _gathered(paths, _photographs, log)
 
 
-def gather_good_images(paths: Sequence[str | Path]) -> tuple[Path, ...]:
+def expand_folders(paths: Sequence[str | Path]) -> tuple[Path, ...]:
+    """Paths with the images of folders in their place; files are kept, even if they are missing.
+
+    Raises:
+        DatasetError: A folder holds no images.
+    """
+    expanded: list[Path] = []
+    for path in map(Path, paths):
+        expanded += _photographs(path).images if path.is_dir() else (path,)
+    return tuple(expanded)
+
+
+def gather_good_images(paths: Sequence[str | Path], *, log: bool = False) -> tuple[Path, ...]:
     """List the images of good parts that a user names, in the order named, each once.
 
     Args:
-        paths: Files, kept whatever their names end in, and folders of normal images: those
-            directly in one or, if there are none, those in its folders; without the maps and
-            overlays of an earlier inspection.
+        paths: Files, kept whatever their names end in, and folders of normal images, as in
+            `read_normal_images`.
+        log: Log which images were taken and what was left out.
 
     Raises:
         DatasetError: A path does not exist, a folder holds no images, or masks, or it is a
             category, whose good images are there to train on and to measure with.
     """
-    return without_results(_gathered(paths, _good_photographs))
+    return _gathered(paths, _good_photographs, log)
 
 
 def _gathered(
-    paths: Sequence[str | Path], images_in: Callable[[Path], tuple[Path, ...]]
+    paths: Sequence[str | Path], images_in: Callable[[Path], Search], log: bool
 ) -> tuple[Path, ...]:
     gathered: dict[str, Path] = {}
+    left_out = Counter[str]()
     for path in map(Path, paths):
         if not path.exists():
             raise DatasetError("does not exist", path=path, expected="an image file or a folder")
-        for image in images_in(path) if path.is_dir() else (path,):
+        found = images_in(path) if path.is_dir() else Search((path,), Counter())
+        left_out += found.left_out
+        for image in found.images:
             gathered.setdefault(os.path.abspath(image), image)  # noqa: PTH100 - links stay apart
-    return tuple(gathered.values())
+    found = Search(tuple(gathered.values()), left_out)
+    found = _without_results(found)
+    if log:
+        log_taken(found)
+    return found.images
 
 
-def _good_photographs(folder: Path) -> tuple[Path, ...]:
+def _good_photographs(folder: Path) -> Search:
     if (folder / "train" / "good").is_dir() or (folder / "test").is_dir():
         raise DatasetError(
             "is a category with images to train on and to measure with",
@@ -161,22 +215,25 @@ def _good_photographs(folder: Path) -> tuple[Path, ...]:
             hint="Name a folder of other good images; those in train/good were learned from, and "
             "with those in test/good the figures of `draem evaluate` would look too good",
         )
-    return read_normal_images(folder)
+    return _normal_images(folder)
 
 
-def _photographs(folder: Path) -> tuple[Path, ...]:
+def _photographs(folder: Path) -> Search:
     """The images in a folder and below, without the masks of a category in MVTec layout."""
-    images = find_images(folder, recursive=True)
-    return nonempty(
-        folder,
-        tuple(i for i in images if _MASKS not in i.relative_to(folder).parts[:-1]),
-    )
+    found = search_images(folder)
+    masks = [i for i in found.images if _MASKS in i.relative_to(folder).parts[:-1]]
+    found = found.without(masks, f"in `{_MASKS}`")
+    nonempty(folder, found.images)
+    return found
 
 
 def _add_anomalous(
-    folder: Path, truth: Path, samples: list[Sample], problems: list[DraemError]
+    folder: Path,
+    images: Sequence[Path],
+    truth: Path,
+    samples: list[Sample],
+    problems: list[DraemError],
 ) -> None:
-    images = find_images(folder)
     if not truth.exists():
         samples += [Sample(image, 1, folder.name, None) for image in images]
         return
@@ -191,24 +248,48 @@ def _add_anomalous(
             )
         )
         return
-    by_name = {(path.stem, path.suffix.lower()): path for path in files_if_any(masks)}
+    by_name: dict[tuple[str, ...], list[Path]] = {}
+    for path in files_if_any(masks):
+        if is_image_path(path):
+            for name in _names_of_image(path.relative_to(masks)):
+                by_name.setdefault(name, []).append(path)
     for image in images:
-        mask = _mask_of(image, masks, by_name)
+        mask = _mask_of(image, folder, masks, by_name)
         if isinstance(mask, DraemError):
             problems.append(mask)
         else:
             samples.append(Sample(image, 1, folder.name, mask))
 
 
+def _names_of_image(mask: Path) -> list[tuple[str, ...]]:
+    """What a mask's image may be called, in lower case: its folders and its stem."""
+    *folders, _ = (part.lower() for part in mask.parts)
+    stem = mask.stem.lower()
+    match = MASK_NAME.fullmatch(stem)
+    names = [(*folders, stem), *([(*folders, match[1] or match[2])] if match else ())]
+    # MVTec LOCO has a folder of masks for each image.
+    return [*names, tuple(folders)] if folders else names
+
+
 def _mask_of(
-    image: Path, masks: Path, by_name: dict[tuple[str, str], Path]
+    image: Path, folder: Path, masks: Path, by_name: dict[tuple[str, ...], list[Path]]
 ) -> Path | DatasetError | ImageError:
     """An image's mask, or what is wrong with it."""
-    names = [(stem, s) for stem in (f"{image.stem}_mask", image.stem) for s in _MASK_SUFFIXES]
-    mask = next((by_name[name] for name in names if name in by_name), None)
-    if mask is None:
-        wanted_mask = masks / f"{image.stem}_mask.png"
+    *folders, _ = (part.lower() for part in image.relative_to(folder).parts)
+    found = by_name.get((*folders, image.stem.lower()), [])
+    wanted_mask = masks / image.relative_to(folder).with_name(f"{image.stem}_mask.png")
+    if not found:
         return DatasetError("has no mask", path=image, expected=str(wanted_mask))
+    # MVTec AD's own name first, then the name of the image, then all others.
+    names = [f"{image.stem}_mask.png", f"{image.stem}_mask", image.stem]
+    mask = min(found, key=lambda path: _place_of(path, names))
+    if len(found) > 1 and _place_of(mask, names) == len(names):
+        return DatasetError(
+            "has several masks",
+            path=image,
+            expected=f"one, such as {wanted_mask}",
+            found=", ".join(str(path.relative_to(masks)) for path in found),
+        )
     try:
         wanted, came = read_size(image), read_size(mask)
     except ImageError as error:
@@ -221,6 +302,10 @@ def _mask_of(
             found=f"{came[1]}x{came[0]}",
         )
     return mask
+
+
+def _place_of(mask: Path, names: list[str]) -> int:
+    return next((i for i, name in enumerate(names) if name in (mask.name, mask.stem)), len(names))
 
 
 def _refuse_mixed_folders(root: Path, images: Sequence[Path]) -> None:

@@ -64,7 +64,7 @@ def evaluate(
             "this mask rule is unknown", expected="half or upstream", found=str(mask_rule)
         )
     data = Path(data)
-    samples = read_test_samples(data)
+    samples = read_test_samples(data, log=True)
     inspector = (
         model if isinstance(model, Inspector) else load(model, device=device, threads=threads)
     )

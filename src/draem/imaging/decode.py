@@ -20,13 +20,16 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from draem.errors import ImageError
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (
+    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm"),
+    *(".tif", ".tiff", ".webp"),
+)
 MIN_SIDE = 16
 MAX_PIXELS = 2**28
 DECODER_VERSION = 1
 """Counts up whenever a file comes out as other pixels, so that pixels kept on disk are not used."""
 
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF")
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -55,7 +58,7 @@ def decode_image(path: str | Path) -> NDArray[np.uint8]:
     and rounded (16-bit colour may come out one level lower), and of several pages the first counts.
 
     Args:
-        path: A PNG, JPEG, BMP, TIFF or WebP file.
+        path: A PNG, JPEG, BMP, TIFF, WebP, PGM, PPM or GIF file.
 
     Returns:
         RGB pixels, (H, W, 3), uint8.
@@ -78,7 +81,7 @@ def decode_mask(path: str | Path) -> NDArray[np.uint8]:
     stored in 16 bits, are recognised.
 
     Args:
-        path: A PNG, JPEG, BMP, TIFF or WebP file.
+        path: A PNG, JPEG, BMP, TIFF, WebP, PGM, PPM or GIF file.
 
     Returns:
         Grey levels, (H, W), uint8, 0 to 255.
@@ -99,7 +102,7 @@ def decode_alpha(path: str | Path) -> NDArray[np.uint8] | None:
     """Decode how opaque a picture is, 255 where wholly so.
 
     Args:
-        path: A PNG, JPEG, BMP, TIFF or WebP file.
+        path: A PNG, JPEG, BMP, TIFF, WebP, PGM, PPM or GIF file.
 
     Returns:
         (H, W) uint8, or None if the file says nothing of it.
@@ -176,7 +179,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             raise ImageError(
                 "is not an image that draem can read",
                 path=path,
-                expected="a whole PNG, JPEG, BMP, TIFF or WebP file",
+                expected="a whole PNG, JPEG, BMP, TIFF, WebP, PGM, PPM or GIF file",
                 hint="Remove it, or convert it to PNG",
             ) from error
         except Image.DecompressionBombError as error:

@@ -98,7 +98,7 @@ def calibrate_model(
     check_rates(false_reject_rate, review_rate, pixel_false_positive_rate)
     check_group_by(group_by)
     named = [good_images] if isinstance(good_images, str | Path) else list(good_images)
-    paths = gather_good_images(named)
+    paths = gather_good_images(named, log=True)
     check_supported(len(paths), false_reject_rate)
     inspector = load(model, device=device, threads=threads)
     file = model_path(model)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from draem.datasets.mvtec import expand_folders
 from draem.datasets.parallel import note_thread
 from draem.errors import ImageError
 from draem.files import explained_output, locked, make_folder, refuse_link
@@ -64,7 +65,7 @@ class Summary:
 
 def inspect_files(
     inspector: Inspector,
-    paths: Sequence[Path],
+    paths: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     coco: bool = False,
@@ -86,7 +87,7 @@ def inspect_files(
 
     Args:
         inspector: The model.
-        paths: Image files.
+        paths: Image files, and folders, searched with theirs.
         out: The folder to write into; an earlier results file and maps and overlays of the same
             names are replaced, and an earlier `coco.json` is deleted.
         maps: Write the anomaly maps.
@@ -95,11 +96,13 @@ def inspect_files(
         progress: Called with (images done, images in all).
 
     Raises:
+        DatasetError: A folder holds no images.
         OutputError: The folder cannot be written, another process writes into it, or a file or
             folder in it that would be written is a link.
     """
+    files = expand_folders([paths] if isinstance(paths, str | Path) else paths)
     with locked(out):
-        return _inspect_files(inspector, paths, Path(out), coco, maps, overlays, progress)
+        return _inspect_files(inspector, files, Path(out), coco, maps, overlays, progress)
 
 
 def _inspect_files(

@@ -68,7 +68,7 @@ def simulate(
     if isinstance(image_size, int):
         image_size = image_size, image_size
     check_image_size(*image_size)
-    paths = read_normal_images(data)[:samples]
+    paths = read_normal_images(data, log=True)[:samples]
     images = decode_to_memory(paths, preparation_of(paths, image_size, tile_overlap, "area"))
     size = texture_size(profile.profile, image_size)
     sources = read_textures(textures, size, interpolation=profile.texture_interpolation)

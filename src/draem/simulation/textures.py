@@ -162,7 +162,7 @@ def load_textures(
             expected="a folder with texture images",
             hint="Check its name, or leave it out to use the built-in textures",
         )
-    paths = find_images(folder, recursive=True)
+    paths = find_images(folder)
     if not paths:
         raise TextureError(
             "holds no images",

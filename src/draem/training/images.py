@@ -100,7 +100,7 @@ def read_run_images(
         OutputError: The images cannot be stored on the disk.
     """
     report: Progress = progress or (lambda *_: None)
-    paths = read_normal_images(data)
+    paths = read_normal_images(data, log=True)
     region = read_roi(recipe, paths)
     options, network, simulation = recipe.training, recipe.network, recipe.simulation
     preparation = preparation_of(paths, network.image_size, network.overlap, network.interpolation)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from draem.datasets.folders import find_images
+from draem.datasets.folders import find_images, search_images
 from draem.datasets.mvtec import (
     Sample,
     gather_good_images,
@@ -16,6 +16,7 @@ from draem.datasets.mvtec import (
     read_test_samples,
 )
 from draem.errors import DatasetError
+from draem.imaging.decode import IMAGE_SUFFIXES, decode_image
 
 Draw = Callable[..., Path]
 
@@ -58,19 +59,84 @@ def test_images_are_found_in_one_order_and_hidden_ones_passed_over(tmp_path, dra
     for name in ("notes.txt", "Thumbs.db", "sub/list.csv"):
         (tmp_path / name).touch()
 
-    direct = ["10.webp", "9.tif", "B.bmp", "a.JPG", "b.png"]
-    assert names(find_images(tmp_path), tmp_path) == direct
-    assert names(find_images(str(tmp_path), recursive=True), tmp_path) == [
-        *direct,
-        "sub/a.png",
-        "sub/c.tiff",
-    ]
+    expected = ["10.webp", "9.tif", "B.bmp", "a.JPG", "b.png", "sub/a.png", "sub/c.tiff"]
+    assert names(find_images(tmp_path), tmp_path) == expected
+    found = search_images(str(tmp_path))
+    assert names(found.images, tmp_path) == expected
+    assert found.left_out == {"hidden": 4, ".txt": 1, ".db": 1, ".csv": 1}
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_every_kind_that_is_found_is_decoded(tmp_path, draw, suffix):
+    lower, upper = draw(f"a{suffix}"), draw(f"b{suffix.upper()}")
+
+    assert find_images(tmp_path) == (lower, upper)
+    assert {decode_image(path).shape for path in (lower, upper)} == {(16, 20, 3)}
+
+
+def test_the_first_picture_of_a_gif_counts(tmp_path):
+    frames = [Image.new("L", (20, 20), level) for level in (90, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+
+    assert (decode_image(tmp_path / "a.gif") == 90).all()
+
+
+def test_thumbnails_are_left_out_and_counted(tmp_path, draw):
+    for name in ("a.png", "@eaDir/a.png/thumb.jpg", "b/@eaDir/c.png", "__MACOSX/a.png"):
+        draw(name)
+
+    found = search_images(tmp_path)
+
+    assert names(found.images, tmp_path) == ["a.png"]
+    assert sum(found.left_out.values()) == 3
+    assert all("thumbnails" in reason for reason in found.left_out)
+
+
+@pytest.mark.parametrize(
+    "mask", ["{}_mask.png", "{}_label.bmp", "{}_GT.png", "mask_{}.png", "{}-Mask.PNG", "gt_{}.tif"]
+)
+def test_masks_next_to_their_image_are_left_out(tmp_path, draw, mask):
+    for stem in ("Part0", "Part1"):
+        draw(f"kos01/{stem}.jpg")
+        draw("kos01/" + mask.format(stem))
+
+    found = search_images(tmp_path)
+
+    assert names(found.images, tmp_path) == ["kos01/Part0.jpg", "kos01/Part1.jpg"]
+    (reason,) = found.left_out
+    assert found.left_out[reason] == 2
+    assert mask.format("Part0") in reason
+    for read in (read_normal_images, lambda root: gather_images([root])):
+        assert read(tmp_path) == found.images
+
+
+def test_what_is_called_like_a_mask_without_an_image_is_an_image(tmp_path, draw):
+    for name in ("a_label.png", "b/c_mask.png", "b/label.png"):
+        draw(name)
+
+    assert len(find_images(tmp_path)) == 3
+
+
+def test_what_was_taken_is_logged_in_one_line(tmp_path, draw, caplog):
+    for name in ("a.png", "b/c.png", "b/d.JPG", ".x.png", "b/notes.txt", "b/d_mask.png"):
+        draw(name) if not name.endswith("txt") else (tmp_path / name).touch()
+
+    with caplog.at_level("INFO", "draem"):
+        read_normal_images(tmp_path, log=True)
+
+    (record,) = caplog.records
+    line = record.getMessage()
+    assert line.startswith(f"3 images taken from 1 in {tmp_path}; 2 in {tmp_path / 'b'} (")
+    assert "1 .jpg, 2 .png" in line
+    assert "1 .txt" in line
+    assert "1 hidden" in line
+    assert "d_mask.png" in line
 
 
 def test_a_hidden_folder_named_on_purpose_is_searched(tmp_path, draw):
     draw(".data/a.png")
 
-    assert names(find_images(tmp_path / ".data", recursive=True), tmp_path) == [".data/a.png"]
+    assert names(find_images(tmp_path / ".data"), tmp_path) == [".data/a.png"]
 
 
 def test_links_to_files_and_folders_are_followed_and_loops_end(tmp_path, draw):
@@ -81,7 +147,7 @@ def test_links_to_files_and_folders_are_followed_and_loops_end(tmp_path, draw):
     (root / "folder").symlink_to(elsewhere.parent)
     (root / "again").symlink_to(root)
 
-    assert names(find_images(root, recursive=True), root) == ["folder/a.png", "link.png"]
+    assert names(find_images(root), root) == ["folder/a.png", "link.png"]
 
 
 def test_a_link_to_nothing_is_kept_for_the_decoder_to_name(tmp_path):
@@ -103,11 +169,20 @@ def test_normal_images_of_a_category(category):
     assert names(found, category) == [f"train/good/00{i}.png" for i in range(3)]
 
 
-def test_normal_images_directly_in_a_folder(tmp_path, draw):
+def test_normal_images_directly_in_a_folder_and_in_its_folders(tmp_path, draw):
     for name in ("b.png", "a.png", "older/c.png"):
         draw(name)
 
-    assert names(read_normal_images(tmp_path), tmp_path) == ["a.png", "b.png"]
+    assert names(read_normal_images(tmp_path), tmp_path) == ["a.png", "b.png", "older/c.png"]
+
+
+def test_folders_in_train_good_are_read(tmp_path, draw):
+    for name in ("a.png", "batch2/b.png", "rgb/c/d.png"):
+        draw(f"train/good/{name}")
+
+    found = names(read_normal_images(tmp_path), tmp_path / "train/good")
+
+    assert found == ["a.png", "batch2/b.png", "rgb/c/d.png"]
 
 
 def test_normal_images_in_folders_of_a_folder(tmp_path, draw):
@@ -128,7 +203,7 @@ def test_normal_images_from_nothing(tmp_path, draw):
     (tmp_path / "empty").mkdir()
     (tmp_path / "papers" / "old").mkdir(parents=True)
     (tmp_path / "papers" / "a.txt").touch()
-    (tmp_path / "papers" / "old" / "b.gif").touch()
+    (tmp_path / "papers" / "old" / "b.psd").touch()
     (tmp_path / "category" / "train" / "good").mkdir(parents=True)
     expected = {
         tmp_path / "missing": "does not exist. Expected a folder of images of good parts",
@@ -210,6 +285,53 @@ def test_the_mvtec_name_wins(tmp_path, draw):
         draw(f"ground_truth/dent/{name}")
 
     assert read_test_samples(tmp_path)[0].mask == tmp_path / "ground_truth/dent/007_mask.png"
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        *("{}_mask.png", "{}.png", "mask_{}.png", "{}_gt.png", "{}_label.bmp", "{}_Mask.PNG"),
+        *("{}/000.png", "{}/mask.png", "GT_{}.png", "{}_ground_truth.tif"),
+    ],
+)
+def test_masks_of_other_tools_are_found(tmp_path, draw, mask):
+    for stem in ("007", "008"):
+        draw(f"test/dent/{stem}.png")
+        draw("ground_truth/dent/" + mask.format(stem))
+
+    found = [sample.mask for sample in read_test_samples(tmp_path)]
+
+    assert found == [tmp_path / "ground_truth/dent" / mask.format(s) for s in ("007", "008")]
+
+
+def test_folders_of_a_defect_are_read_with_their_masks(tmp_path, draw):
+    for name in ("a/0.png", "b/0.png", "1.png"):
+        draw(f"test/dent/{name}")
+        draw(f"ground_truth/dent/{name.replace('.png', '_mask.png')}")
+
+    found = read_test_samples(tmp_path)
+
+    assert [names((s.image, s.mask), tmp_path) for s in found] == [
+        ["test/dent/1.png", "ground_truth/dent/1_mask.png"],
+        ["test/dent/a/0.png", "ground_truth/dent/a/0_mask.png"],
+        ["test/dent/b/0.png", "ground_truth/dent/b/0_mask.png"],
+    ]
+
+
+def test_several_masks_of_an_image_are_refused(tmp_path, draw):
+    draw("test/dent/007.png")
+    for name in ("000.png", "001.png"):
+        draw(f"ground_truth/dent/007/{name}")
+
+    with pytest.raises(DatasetError, match=r"has several masks.*007/000\.png, 007/001\.png"):
+        read_test_samples(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["ok", "OK", "Good", "normal", "PASS"])
+def test_good_parts_have_many_names(tmp_path, draw, folder):
+    draw(f"test/{folder}/0.png")
+
+    assert [sample.label for sample in read_test_samples(tmp_path)] == [0]
 
 
 def test_only_good_or_only_anomalous_images_are_allowed(tmp_path, draw):
@@ -296,7 +418,7 @@ def test_gathering_keeps_the_order_named_and_drops_duplicates(tmp_path, draw, mo
         "raw.data",
         "box/../a.png",
     ]
-    assert gather_images([".", "a.png"]) == find_images(".", recursive=True)
+    assert gather_images([".", "a.png"]) == find_images(".")
     assert gather_images([]) == ()
 
 
@@ -329,11 +451,10 @@ def test_gathering_good_images_takes_files_and_folders_once_each(tmp_path, draw)
 
     found = gather_good_images([tmp_path / "z.png", tmp_path / "box", str(tmp_path / "tray")])
 
-    # As in training, the folders of a folder count where it holds no image itself.
     assert names(found, tmp_path) == [
-        *("z.png", "box/a.png", "box/b.png", "tray/1/c.png", "tray/2/c.png")
+        *("z.png", "box/a.png", "box/b.png", "box/deep/d.png", "tray/1/c.png", "tray/2/c.png")
     ]
-    assert gather_good_images([tmp_path / "box", tmp_path / "box/a.png"]) == found[1:3]
+    assert gather_good_images([tmp_path / "box", tmp_path / "box/a.png"]) == found[1:4]
 
 
 def test_gathering_good_images_refuses_a_category_and_takes_its_folders_by_name(category):

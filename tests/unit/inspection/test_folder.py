@@ -106,25 +106,34 @@ def test_a_bad_image_costs_only_itself(
     cut = save_image(tmp_path / "cut.png", part(100))
     cut.write_bytes(cut.read_bytes()[:3000])
     (tmp_path / "text.png").write_text("no image")
-    paths = [first, cut, tmp_path / "text.png", tmp_path / "missing.png", tmp_path, first]
+    paths = [first, cut, tmp_path / "text.png", tmp_path / "missing.png", first]
     calls: list[int] = []
     summary = inspect_files(
         red_inspector(), paths, tmp_path / "out", progress=lambda done, _: calls.append(done)
     )
     lines = lines_of(summary)
     assert [line["image"] for line in lines] == [str(path) for path in paths]
-    assert ["error" in line for line in lines] == [False, *[True] * 4, False]
-    for line in lines[1:5]:
+    assert ["error" in line for line in lines] == [False, *[True] * 3, False]
+    for line in lines[1:4]:
         assert line.pop("error").startswith(f"{line['image']}: ")
         assert line == dict.fromkeys(lines[0]) | {"image": line["image"]}
-    assert [path for path, _ in summary.failures] == paths[1:5]
+    assert [path for path, _ in summary.failures] == paths[1:4]
     assert [reason for _, reason in summary.failures][1:] == [
         "is not an image that draem can read",
         "does not exist",
-        "is a folder",
     ]
-    assert (summary.images, summary.anomalous) == (6, 2)
-    assert calls == [1, 2, 3, 4, 5, 6]
+    assert (summary.images, summary.anomalous) == (5, 2)
+    assert calls == [1, 2, 3, 4, 5]
+
+
+def test_takes_text_and_folders(
+    red_inspector: Callable[..., Inspector], save_image: Save, tmp_path: Path
+) -> None:
+    first = save_image(tmp_path / "a" / "first.png", part(200))
+    second = save_image(tmp_path / "b" / "c" / "second.png", part(100))
+    for number, paths in enumerate(([str(first), tmp_path / "b"], str(tmp_path), tmp_path)):
+        summary = inspect_files(red_inspector(), paths, tmp_path.parent / f"out-{number}")
+        assert [line["image"] for line in lines_of(summary)] == [str(first), str(second)]
 
 
 def test_images_of_one_name_do_not_overwrite_each_other(
