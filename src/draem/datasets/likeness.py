@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.datasets.image_source import fingerprint
+from draem.errors import counted
 from draem.imaging.resize import resize_image
 
 SIDE = 16
@@ -23,6 +25,8 @@ _SHIFT = 1
 """How many pixels of a thumbnail one picture may be off the other, either way."""
 _CHANCE = 0.002
 """Share of the random pairs that are at least as alike as neighbours must be."""
+_DARK = 16
+"""The highest value of 12 bits in a 16-bit file, 4095, comes out as this level of 255."""
 _PAIRS = 20_000
 _CLEAR = 0.1
 """Share of the pictures that must be so alike to one of the next: 8 times what chance gives."""
@@ -36,17 +40,47 @@ class Look:
         digest: Hash of its pixels.
         thumbnail: (16, 16) float32, the picture in grey with mean 0 and length 1, so that
             brightness and contrast do not count; zeros if it is flat.
+        lowest: The lowest level of all pixels and channels, 0 to 255.
+        highest: The highest.
     """
 
     digest: str
     thumbnail: NDArray[np.float32]
+    lowest: int
+    highest: int
 
 
 def look_at(image: NDArray[np.uint8]) -> Look:
     """Reduce a picture, (height, width, 3) uint8, to what groups it."""
     image = np.ascontiguousarray(image)
     small = resize_image(image, (SIDE, SIDE), "area").astype(np.float32).mean(axis=2)
-    return Look(fingerprint(image), _normalised(small[None])[0])
+    thumbnail = _normalised(small[None])[0]
+    return Look(fingerprint(image), thumbnail, int(image.min()), int(image.max()))
+
+
+def warn_of_dark_or_flat(looks: Sequence[Look]) -> None:
+    """Log a warning if pictures hold next to nothing.
+
+    Args:
+        looks: `look_at` of each; at least one.
+    """
+    log = logging.getLogger("draem")
+    flat = sum(look.lowest == look.highest for look in looks)
+    if flat:
+        log.warning(
+            "warning: %d of %s without any contrast, such as all black. Remove them, or check "
+            "the camera.",
+            flat,
+            counted(len(looks), "image"),
+        )
+    highest = max(look.highest for look in looks)
+    if highest <= _DARK and flat < len(looks):
+        log.warning(
+            "warning: the brightest level of all images is %d of 255, so there is little to see. "
+            "If these are 12-bit values in 16-bit files, multiply them by 16 first; otherwise "
+            "check the light.",
+            highest,
+        )
 
 
 def like_neighbours(thumbnails: Sequence[NDArray[np.float32]]) -> list[tuple[int, int]]:

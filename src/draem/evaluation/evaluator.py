@@ -20,7 +20,8 @@ from draem.evaluation.histograms import PixelHistograms
 from draem.evaluation.metrics import all_metrics, binarize_mask
 from draem.evaluation.outcome import ScoredImage
 from draem.evaluation.result import Evaluation, Example, MaskRule
-from draem.imaging.decode import decode_image, decode_mask
+from draem.imaging.decode import decode_image
+from draem.imaging.mask import read_mask
 from draem.imaging.resize import resize_image, shrink_map
 from draem.inspection.inspector import Inspector
 from draem.inspection.loading import load
@@ -166,7 +167,7 @@ def _to_show(example: Example) -> Example:
 
 
 def _true_mask(path: Path, size: tuple[int, int], mask_rule: MaskRule) -> NDArray[np.bool_]:
-    grey = decode_mask(path)
+    grey = read_mask(path)
     if not binarize_mask(grey, "half").any():
         raise ImageError(
             "the mask marks no defect pixel",

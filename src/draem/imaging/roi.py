@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from draem.errors import ImageError, InputError, ModelFileError
-from draem.imaging.decode import decode_alpha, decode_mask, read_size
+from draem.imaging.decode import read_size
+from draem.imaging.mask import read_mask
 from draem.imaging.resize import resize_image
 
 RoiLike = str | Path | NDArray[np.bool_]
@@ -33,20 +34,11 @@ def fit_roi(given: RoiLike, size: tuple[int, int]) -> NDArray[np.bool_]:
         (height, width) bool, True where to inspect.
 
     Raises:
-        ImageError: The file cannot be read.
-        InputError: The array is no mask, the file is transparent where it is white, or there is
-            nothing to inspect.
+        ImageError: The file cannot be read as a mask; see `read_mask`.
+        InputError: The array is no mask, or there is nothing to inspect.
     """
     if isinstance(given, str | Path):
-        levels, path = decode_mask(given), given
-        alpha = decode_alpha(given)
-        if alpha is not None and (alpha[levels >= 128] < 128).any():
-            raise InputError(
-                "the mask of the region of interest is transparent where it is white",
-                path=given,
-                expected="an opaque picture, white where to inspect and black elsewhere",
-                hint="Put it on a black background and save it without transparency",
-            )
+        levels, path = read_mask(given), given
     elif given.ndim == 2 and given.dtype == np.bool_ and given.size:
         levels, path = given * np.uint8(255), None
     else:

@@ -17,7 +17,7 @@ from draem.datasets.decoding import Preparation, decode_to_memory, preparation_o
 from draem.datasets.groups import group_images, told_groups
 from draem.datasets.image_cache import Cache, Progress, decode_to_files
 from draem.datasets.image_source import ImageSource, fingerprint
-from draem.datasets.likeness import Look, look_at
+from draem.datasets.likeness import Look, look_at, warn_of_dark_or_flat
 from draem.datasets.mvtec import read_normal_images
 from draem.datasets.split import train_held_out_split
 from draem.errors import ImageError
@@ -108,7 +108,9 @@ def read_run_images(
         images = decode_to_files(paths, preparation, cache, report)
     else:
         images = decode_to_memory(paths, preparation, partial(report, "Reading images"))
-    groups = group_images(paths, looks_at(images, preparation), options.group_by)
+    looks = looks_at(images, preparation)
+    warn_of_dark_or_flat(looks)
+    groups = group_images(paths, looks, options.group_by)
     held_out, kept = train_held_out_split(groups.ids, options.held_out_share, options.seed)
     # Images are held out, never tiles of them.
     images = images.reorder(_rows(preparation, np.concatenate([kept, held_out])))

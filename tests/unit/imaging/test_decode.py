@@ -252,7 +252,7 @@ def test_a_link_works_as_a_file(tmp_path, rgb):
 
 def test_is_image_path():
     assert all(is_image_path(f"x{suffix.upper()}") for suffix in IMAGE_SUFFIXES)
-    assert not is_image_path("x.gif")
+    assert not is_image_path("x.psd")
     assert not is_image_path("png")
 
 
@@ -265,7 +265,7 @@ def test_what_is_not_an_image_file_is_named(tmp_path, read):
     (tmp_path / "text.png").write_text("not an image at all")
     (tmp_path / "dangling.png").symlink_to(tmp_path / "gone.png")
     os.mkfifo(tmp_path / "pipe.png")
-    Image.new("RGB", (40, 40)).save(tmp_path / "animation.gif")
+    Image.new("RGB", (40, 40)).save(tmp_path / "picture.tga")
     expected = {
         tmp_path / "missing.png": "does not exist",
         tmp_path / "dangling.png": "does not exist",
@@ -275,7 +275,7 @@ def test_what_is_not_an_image_file_is_named(tmp_path, read):
         tmp_path / "pipe.png": "is not a regular file",
         tmp_path / "empty.png": "is an empty file",
         tmp_path / "text.png": "is not an image that draem can read",
-        tmp_path / "animation.gif": "is not an image that draem can read",
+        tmp_path / "picture.tga": "is not an image that draem can read",
     }
     for path, problem in expected.items():
         with pytest.raises(ImageError) as raised:
