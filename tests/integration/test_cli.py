@@ -596,7 +596,8 @@ def test_demo_ends_with_the_report(draem_cli: Cli, tmp_path: Path) -> None:
 
 def refused(outcome: object, *parts: str) -> None:
     assert outcome.status == 2, outcome
-    assert outcome.err.startswith("error: ") or "Usage" in outcome.err
+    lines = outcome.err.splitlines()
+    assert any(line.startswith("error: ") for line in lines) or "Usage" in outcome.err
     assert "Traceback" not in outcome.err
     for part in parts:
         assert part in outcome.err

@@ -63,8 +63,8 @@ EXIT_BAD_INPUT = 2
 
 def run() -> None:
     """Run the command line; errors that draem explains end with a message, not a traceback."""
-    log = logging.getLogger("draem")
-    log.addHandler(logging.StreamHandler())  # writes to standard error, as it is now
+    log, remarks = logging.getLogger("draem"), logging.StreamHandler()
+    log.addHandler(remarks)
     log.setLevel(logging.INFO)
     try:
         app()
@@ -79,6 +79,8 @@ def run() -> None:
         _fail(f"error: {place}{error.strerror or error}.", EXIT_BAD_INPUT)
     except MemoryError:
         _fail("error: there is not enough memory for this.", EXIT_BAD_INPUT)
+    finally:
+        log.removeHandler(remarks)
 
 
 def _fail(message: str, status: int) -> NoReturn:
