@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= draem-demo
+FUZZ_INPUTS ?= 100000
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo test slow check docs bench faults warm-start hooks clean
+.PHONY: demo test slow fuzz check docs bench faults warm-start hooks clean
 
 $(VENV)/.train: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +25,10 @@ test: $(VENV)/.dev
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,dev,fuzz]'
+	$(BIN)/python -m fuzz --inputs $(FUZZ_INPUTS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

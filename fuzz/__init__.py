@@ -1,0 +1,1 @@
+"""Fuzzing: what draem reads from files, fed with damaged and made-up bytes."""

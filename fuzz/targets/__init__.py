@@ -1,0 +1,1 @@
+"""One module per kind of file; every function in them marked `target` is fuzzed."""
