@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -79,6 +80,17 @@ def test_the_first_picture_of_a_gif_counts(tmp_path):
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
 
     assert (decode_image(tmp_path / "a.gif") == 90).all()
+
+
+def test_grey_values_of_12_bits_in_a_pgm_mean_what_they_say(tmp_path):
+    levels = np.full((20, 24), 4095, ">u2")
+    levels[:10] = 2048
+    (tmp_path / "a.pgm").write_bytes(b"P5 24 20 4095\n" + levels.tobytes())
+
+    pixels = decode_image(tmp_path / "a.pgm")
+
+    assert (pixels[10:] == 255).all()
+    assert (pixels[:10] == 128).all()
 
 
 def test_thumbnails_are_left_out_and_counted(tmp_path, draw):

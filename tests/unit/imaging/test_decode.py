@@ -17,13 +17,13 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from draem.errors import ImageError
 from draem.imaging.decode import (
     IMAGE_SUFFIXES,
-    MAX_PIXELS,
-    MIN_SIDE,
     decode_image,
     decode_mask,
     is_image_path,
     read_size,
 )
+from draem.imaging.limits import MAX_PIXELS
+from draem.imaging.opening import MIN_SIDE
 
 HEIGHT, WIDTH = 24, 36
 
@@ -218,19 +218,21 @@ def test_an_orientation_that_does_not_exist_is_passed_over(tmp_path, rgb, orient
     assert read_size(tmp_path / "a.png") == (HEIGHT, WIDTH)
 
 
-def test_the_first_page_of_several_counts(tmp_path, rgb):
-    first, second = Image.fromarray(rgb), Image.new("RGB", (20, 20))
-    first.save(tmp_path / "a.tiff", save_all=True, append_images=[second])
+@pytest.mark.parametrize("name", ["a.png", "a.webp"])
+def test_the_first_picture_of_an_animation_counts(tmp_path, rgb, name):
+    first, second = Image.fromarray(rgb), Image.new("RGB", (WIDTH, HEIGHT))
+    first.save(tmp_path / name, save_all=True, append_images=[second], lossless=True)
 
-    np.testing.assert_array_equal(decode_image(tmp_path / "a.tiff"), rgb)
+    np.testing.assert_array_equal(decode_image(tmp_path / name), rgb)
+    assert read_size(tmp_path / name) == (HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize("mode", ["F", "I"])
+@pytest.mark.parametrize(("mode", "name"), [("F", "floating-point"), ("I", "signed")])
 @pytest.mark.parametrize("read", [decode_image, decode_mask, read_size])
-def test_values_without_a_known_range_are_refused(tmp_path, mode, read):
+def test_values_without_a_known_range_are_refused(tmp_path, mode, name, read):
     Image.new(mode, (WIDTH, HEIGHT)).save(tmp_path / "a.tiff")
 
-    with pytest.raises(ImageError, match=r"a\.tiff: holds floating.*Convert it to 8 or 16 bits"):
+    with pytest.raises(ImageError, match=rf"a\.tiff: .*holds {name} .*Convert it to 8 or 16 bits"):
         read(tmp_path / "a.tiff")
 
 
@@ -389,8 +391,9 @@ def test_a_header_that_claims_too_much_is_refused_before_decoding(tmp_path, widt
     assert peak < 10_000_000
 
 
-def test_sizes_that_pillow_alone_would_refuse_are_read(tmp_path):
+def test_sizes_that_pillow_alone_would_refuse_are_read(tmp_path, monkeypatch):
     # Pillow's own limit is 178,956,970 pixels, less than a line-scan camera's image may have.
+    monkeypatch.setenv("DRAEM_MAX_PIXELS", str(2**28))
     (tmp_path / "a.png").write_bytes(png_bytes(16_384, 16_384, 1, 0, b"\0"))
 
     assert read_size(tmp_path / "a.png") == (16_384, 16_384)
