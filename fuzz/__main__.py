@@ -18,7 +18,12 @@ FINDINGS = Path("fuzz-findings")
 WATCHED = ["draem", "PIL", "fuzz"]
 """Packages whose lines guide the mutation."""
 
-ANSWERS = {0: "nothing found", 70: f"more than {SECONDS} s", 71: "too much memory"}
+ANSWERS = {
+    0: "nothing found",
+    70: f"more than {SECONDS} s",
+    71: "too much memory",
+    77: "a crash, or an error that is no DraemError",
+}
 
 
 def main() -> int:
@@ -47,7 +52,7 @@ def _in_own_process(name: str, inputs: int, seed: int) -> int:
     start = time.monotonic()
     with (findings / "log.txt").open("wb") as log:
         code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-    answer = ANSWERS.get(code, "an error that is no DraemError")
+    answer = ANSWERS.get(code, f"the run failed with status {code}")
     print(f"{name}: {inputs} inputs, {time.monotonic() - start:.0f} s: {answer}", flush=True)
     if code:
         print(f"  see {findings}", flush=True)
