@@ -12,10 +12,12 @@ import hashlib
 import os
 import re
 import shutil
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
+from draem.errors import DraemWarning
 from draem.files import delete_abandoned, held_open, refuse_link, replacing, write_bytes
 
 EXPORTED = (".onnx", ".xml", ".mnn")
@@ -41,7 +43,7 @@ class HashMismatchError(ValueError):
 def read_embedded(path: Path) -> str | None:
     """The text stored in an exported model; None if there is none.
 
-    A file without a hash, of an earlier version, is not verified.
+    A file without a hash, of an earlier version, is not verified, and a warning says so.
 
     Raises:
         HashMismatchError: The file, or the `.bin` next to it, has changed.
@@ -55,7 +57,19 @@ def read_embedded(path: Path) -> str | None:
         text, found = _read_xml(data) if path.suffix.lower() == ".xml" else _read_mnn(data)
     if found is not None and found != _hash(path, data, found):
         raise HashMismatchError("its content does not match the hash in it")
+    if text is not None and found is None:
+        warn_unverified(path)
     return text
+
+
+def warn_unverified(path: str | Path) -> None:
+    """Warn that nothing tells whether a model file is as it was written."""
+    warnings.warn(
+        f"{path}: an earlier draem wrote this file, without a hash of its model card. Damage to "
+        "the threshold would not be noticed. `draem calibrate` adds the hash.",
+        DraemWarning,
+        stacklevel=2,
+    )
 
 
 def write_embedded(path: Path, text: str) -> None:

@@ -21,8 +21,9 @@ Each says what was expected, what came instead and what to do about it::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 class DraemError(Exception):
@@ -183,12 +184,42 @@ def missing_dependency(
     )
 
 
+class DraemWarning(UserWarning):
+    """Something that works, but that the user should know."""
+
+
 def list_problems(problems: Sequence[DraemError], limit: int = 20) -> str:
     """One line a problem, the first `limit` of them, and how many more there are."""
     lines = [f"  {problem}" for problem in problems[:limit]]
     if len(problems) > limit:
         lines.append(f"  and {len(problems) - limit} more")
     return "\n".join(lines)
+
+
+def list_invalid(errors: Sequence[Mapping[str, Any]], limit: int = 5) -> str:
+    """What validation found, the first values of it by name, and how many more there are.
+
+    Args:
+        errors: What pydantic's `ValidationError.errors` gives.
+        limit: How many to name.
+    """
+    named = [
+        f"{shortened('.'.join(map(str, error['loc'])))}: {shortened(error['msg'])}"
+        for error in errors[:limit]
+    ]
+    if len(errors) > limit:
+        named.append(f"and {len(errors) - limit} more")
+    return "; ".join(named)
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """A text of unknown length, cut for a message.
+
+    Example:
+        >>> shortened("threshold"), shortened("thresholds", most=9)
+        ('threshold', 'threshold... (10 characters)')
+    """
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 
 def counted(number: int, what: str) -> str:

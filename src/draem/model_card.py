@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from draem.config import (
     Options,
@@ -13,6 +14,7 @@ from draem.config import (
     ResolvedRecipe,
     migrated_recipe,
 )
+from draem.errors import ModelFileError, list_invalid
 
 FORMAT = 2
 
@@ -125,3 +127,33 @@ def _from_format_1(card: dict[str, Any]) -> dict[str, Any]:
     old = {*_FORMAT_1_NETWORK, "tiling"}
     kept = {key: value for key, value in card.items() if key not in old}
     return {**kept, "format": FORMAT, "network": network, "recipe": recipe}
+
+
+def parse_card(path: str | Path, text: str) -> ModelCard:
+    """The model card that a file holds as JSON.
+
+    Args:
+        path: The file, for errors.
+        text: The card.
+
+    Raises:
+        ModelFileError: It is no card, a value is out of range, or its format is a newer one.
+    """
+    try:
+        card = ModelCard.model_validate_json(text)
+    except ValidationError as error:
+        raise ModelFileError(
+            "the model's metadata cannot be understood",
+            path=path,
+            found=list_invalid(error.errors()),
+            hint="It may come from a newer draem; update draem",
+        ) from error
+    if card.format > FORMAT:
+        raise ModelFileError(
+            "the model file is of a newer format",
+            path=path,
+            expected=f"format {FORMAT} or older",
+            found=f"format {card.format}",
+            hint="Update draem",
+        )
+    return card

@@ -12,24 +12,25 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from draem.embedded import (
     EXPORTED,
     HashMismatchError,
     finish_replacement,
     read_embedded,
+    warn_unverified,
     weights_file,
     write_embedded,
 )
 from draem.errors import MissingDependencyError, ModelFileError
 from draem.files import replacing, write_bytes
-from draem.model_card import FORMAT, ModelCard
+from draem.model_card import ModelCard, parse_card
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _KEY = "draem"
+_HASH_KEY = "draem_sha256"
+"""The metadata's entry for a hash of the card, which has the fingerprint of the weights."""
 _DAMAGED_WEIGHTS = "the weights are damaged: they do not match"
 _TORCH_TYPES = {
     "F64": "float64",
@@ -64,7 +65,7 @@ def write_model(path: str | Path, state: Mapping[str, Tensor], card: ModelCard) 
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     card = card.replace(fingerprint=weights_fingerprint(tensors))
-    write_bytes(path, save(tensors, metadata={_KEY: card.model_dump_json()}))
+    write_bytes(path, save(tensors, metadata=_metadata(card)))
     return card
 
 
@@ -77,7 +78,7 @@ def read_card(path: str | Path) -> ModelCard:
     if Path(path).suffix.lower() in EXPORTED:
         return _exported_card(Path(path))
     with _opened(path, "numpy") as file:
-        return _card_of(path, (file.metadata() or {}).get(_KEY))
+        return _card_of(path, file)
 
 
 def read_verified_card(path: str | Path) -> ModelCard:
@@ -100,7 +101,7 @@ def read_model(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
         ModelFileError: The file is missing, damaged or not one of draem's.
     """
     with _opened(path, "pt") as file:
-        card = _card_of(path, (file.metadata() or {}).get(_KEY))
+        card = _card_of(path, file)
         tensors = _tensors(file)
     if weights_fingerprint(tensors) != card.fingerprint:
         raise _damaged(path, _DAMAGED_WEIGHTS)
@@ -231,7 +232,7 @@ def _write_safetensors_card(path: Path, card: ModelCard) -> None:
     """A new header before the old weights: their places are counted from the header's end."""
     with path.open("rb") as file, replacing(path) as temporary:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        header["__metadata__"][_KEY] = card.model_dump_json()
+        header["__metadata__"] |= _metadata(card)
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         with temporary.open("wb") as written:
@@ -325,7 +326,7 @@ def _exported_card(path: Path) -> ModelCard:
             expected=f"a `{_KEY}` entry in its metadata",
             hint="Copy the file again, or export the model again",
         )
-    return _card_of(path, text)
+    return parse_card(path, text)
 
 
 def _damaged(path: str | Path, problem: str) -> ModelFileError:
@@ -336,31 +337,25 @@ def _damaged(path: str | Path, problem: str) -> ModelFileError:
     )
 
 
-def _card_of(path: str | Path, text: str | None) -> ModelCard:
+def _metadata(card: ModelCard) -> dict[str, str]:
+    text = card.model_dump_json()
+    return {_KEY: text, _HASH_KEY: hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _card_of(path: str | Path, file: Any) -> ModelCard:
+    held = file.metadata() or {}
+    text, digest = held.get(_KEY), held.get(_HASH_KEY)
     if text is None:
         raise ModelFileError(
             "this model was not written by draem",
             path=path,
             expected=f"a `{_KEY}` entry in its metadata",
         )
-    try:
-        card = ModelCard.model_validate_json(text)
-    except ValidationError as error:
-        raise ModelFileError(
-            "the model's metadata cannot be understood",
-            path=path,
-            found="; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()),
-            hint="It may come from a newer draem; update draem",
-        ) from error
-    if card.format > FORMAT:
-        raise ModelFileError(
-            "the model file is of a newer format",
-            path=path,
-            expected=f"format {FORMAT} or older",
-            found=f"format {card.format}",
-            hint="Update draem",
-        )
-    return card
+    if digest is None:
+        warn_unverified(path)
+    elif digest != hashlib.sha256(text.encode()).hexdigest():
+        raise _damaged(path, "what the file says of its model is damaged: it does not match")
+    return parse_card(path, text)
 
 
 def _diagnosis(path: Path) -> tuple[str, str]:

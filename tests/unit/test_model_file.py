@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
 import shutil
 import struct
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -16,7 +18,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from draem.errors import MissingDependencyError, ModelFileError, OutputError
+from draem.errors import DraemWarning, MissingDependencyError, ModelFileError, OutputError
 from draem.inspection.loading import load
 from draem.model_card import Calibration, ModelCard, TrainingSet
 from draem.model_file import (
@@ -32,6 +34,11 @@ from draem.training.recipe import make_recipe
 from tests.support import model_card
 
 READERS = pytest.mark.parametrize("read", [read_card, read_model, load])
+
+
+def metadata(text: str) -> dict[str, str]:
+    """A card's entries in a file's metadata."""
+    return {"draem": text, "draem_sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def plain_card(**facts: object) -> ModelCard:
@@ -159,6 +166,51 @@ def test_the_fingerprint_ignores_the_order_alone(state: dict[str, torch.Tensor])
     assert len(found | {fingerprint}) == len(changes) + 1
 
 
+def test_no_flipped_bit_of_the_header_changes_what_the_file_says(
+    spoiled: Callable[[Callable[[bytes], bytes]], Path], tiny_model: Path
+) -> None:
+    whole, expected = tiny_model.read_bytes(), read_verified_card(tiny_model)
+    end = 8 + struct.unpack("<Q", whole[:8])[0]
+    places = range(whole.index(b"__metadata__"), whole.index(b'"discriminative.'))
+    refused = 0
+    for place in [*range(8), *places, *range(end - 100, end)]:
+        flipped = bytes([whole[place] ^ 1 << place % 7])
+        path = spoiled(lambda data, at=place, by=flipped: data[:at] + by + data[at + 1 :])
+        try:
+            with warnings.catch_warnings(action="ignore", category=DraemWarning):
+                assert read_card(path) == expected
+        except ModelFileError:
+            refused += 1
+    # The rest are in the name of the hash.
+    assert refused >= len(places) - len("draem_sha256")
+
+
+@pytest.mark.parametrize(("written", "changed"), [(b"0.5,", b"0.7,"), (b"compact", b"CompacT")])
+def test_a_changed_card_is_refused(
+    spoiled: Callable[[Callable[[bytes], bytes]], Path], written: bytes, changed: bytes
+) -> None:
+    path = spoiled(lambda data: data.replace(written, changed, 1))
+    for read in (read_card, read_verified_card, read_model, load):
+        with pytest.raises(ModelFileError, match=r"damaged.*fingerprint.*Copy the file again"):
+            read(path)
+    with pytest.raises(ModelFileError, match="damaged"):
+        write_card(path, plain_card())
+
+
+def test_a_card_without_a_hash_loads_with_a_warning_until_it_is_written(
+    tmp_path: Path, state: dict[str, torch.Tensor]
+) -> None:
+    path = tmp_path / "m.safetensors"
+    card = plain_card(fingerprint=weights_fingerprint(state))
+    save_file(state, path, metadata={"draem": card.model_dump_json()})
+    for read in (read_card, read_verified_card, lambda path: read_model(path)[0]):
+        with pytest.warns(DraemWarning, match=r"m\.safetensors: an earlier draem.*calibrate"):
+            assert read(path) == card
+    with pytest.warns(DraemWarning):
+        write_card(path, card)
+    assert read_verified_card(path) == card
+
+
 @pytest.mark.parametrize("place", [0.0, 0.3, 0.999999])
 def test_one_flipped_bit_in_the_weights_is_found(
     spoiled: Callable[[Callable[[bytes], bytes]], Path], place: float
@@ -276,14 +328,14 @@ def card_text(**changes: object) -> str:
 )
 def test_wrong_metadata_is_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
     path = tmp_path / "m.safetensors"
-    save_file({"weight": torch.zeros(2)}, path, metadata={"draem": text})
+    save_file({"weight": torch.zeros(2)}, path, metadata=metadata(text))
     with pytest.raises(ModelFileError, match=f"metadata cannot be understood.*{named}"):
         read_card(path)
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    save_file({"weight": torch.zeros(2)}, path, metadata={"draem": card_text(format=3)})
+    save_file({"weight": torch.zeros(2)}, path, metadata=metadata(card_text(format=3)))
     with pytest.raises(ModelFileError, match=r"newer.*format 2 or older.*format 3.*Update draem"):
         read_card(path)
 
@@ -387,7 +439,7 @@ def test_a_new_card_leaves_the_weights_as_they_are(model: Path, tiny_model: Path
 def test_other_metadata_and_letters_are_kept(tmp_path: Path, state: dict) -> None:
     path = tmp_path / "m.safetensors"
     card = plain_card(fingerprint=weights_fingerprint(state))
-    others = {"draem": card.model_dump_json(), "note": "Maß 名"}
+    others = {**metadata(card.model_dump_json()), "note": "Maß 名"}
     save_file(state, path, metadata=others)
     for length in range(9):
         changed = card.model_copy(update={"versions": {"é" * length: "名"}})
@@ -463,7 +515,7 @@ def test_a_card_is_stored_without_torch(
 def test_a_calibration_from_before_further_thresholds_is_read(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     older = card_text(calibration={"threshold": 0.5, "false_reject_rate": 0.05, "images": 19})
-    save_file({"weight": torch.zeros(2)}, path, metadata={"draem": older})
+    save_file({"weight": torch.zeros(2)}, path, metadata=metadata(older))
     found = read_card(path).calibration
     assert found == Calibration(threshold=0.5, false_reject_rate=0.05, images=19)
     assert found.review_threshold is found.pixel_threshold is None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import NoReturn
+import warnings
+from typing import Any, NoReturn
 
 import typer
 
@@ -20,7 +21,7 @@ from draem.cli import (
     simulate,
     train,
 )
-from draem.errors import DraemError, TrainingInterrupted, missing_dependency
+from draem.errors import DraemError, DraemWarning, TrainingInterrupted, missing_dependency
 
 app = typer.Typer(
     name="draem",
@@ -66,6 +67,15 @@ def run() -> None:
     log, remarks = logging.getLogger("draem"), logging.StreamHandler()
     log.addHandler(remarks)
     log.setLevel(logging.INFO)
+    show_others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, DraemWarning):
+            typer.echo(f"warning: {message}", err=True)
+        else:
+            show_others(message, category, *place, **more)
+
+    warnings.showwarning = show
     try:
         app()
     except TrainingInterrupted as error:
