@@ -31,6 +31,9 @@ TWO_SCALES_FROM = 256
 """Least shorter side, in pixels, at which `scales = "auto"` looks at a second, coarser scale."""
 AUTO_SIDES = (256, 512, 2048)
 """Bounds of `image_size = "auto"` in pixels: shorter side at least and at most, longer at most."""
+LARGEST_SIDE = 2**14
+LARGEST_AREA = 2**24
+"""Bounds of any network's input in pixels: either side, and both multiplied."""
 MOST_PIXELS = 2**18
 """Most pixels of `image_size = "auto"` for the architecture `pretrained`, which takes its training
 images whole."""
@@ -38,7 +41,8 @@ images whole."""
 Auto = Literal["auto"]
 AutoT = TypeVar("AutoT")
 """`Auto` in a recipe, `Never` in a resolved one."""
-ImageSize = tuple[int, int]
+_Side = Annotated[int, Field(le=LARGEST_SIDE)]
+ImageSize = tuple[_Side, _Side]
 ProfileName = Literal["paper", "upstream", "varied"]
 PresetName = Literal["pretrained", "compact", "full", "published"]
 DEFAULT_PRESET: PresetName = "pretrained"
@@ -140,6 +144,16 @@ class NetworkConfig(Options, Generic[AutoT]):
             )
         given = {key: value for key, value in values.items() if value is not None}
         return {"overlap": tile // 8, **given, "image_size": (tile, tile)}
+
+    @model_validator(mode="after")
+    def _bounded_area(self) -> Self:
+        size = self.image_size
+        if isinstance(size, tuple) and size[0] * size[1] > LARGEST_AREA:
+            raise ValueError(
+                f"an image size of {size[0]}x{size[1]} is more than {LARGEST_AREA} pixels; cut "
+                "large images into tiles"
+            )
+        return self
 
     @model_validator(mode="after")
     def _overlap_within_tile(self) -> Self:
@@ -331,7 +345,7 @@ class SimulationConfig(Options, Generic[AutoT]):
         for key in foreign_options(profile):
             if key in given:
                 raise ValueError(f"the profile `{profile}` has no `{key}`")
-        own = _PROFILES.get(profile, {})
+        own = _PROFILES.get(profile, {}) if isinstance(profile, str) else {}
         return {**own, **given}
 
     @model_serializer(mode="wrap")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -14,16 +14,22 @@ from draem.config import (
     ResolvedRecipe,
     migrated_recipe,
 )
-from draem.errors import ModelFileError, list_invalid
+from draem.errors import ModelFileError, RecipeError, list_invalid
 
 FORMAT = 2
+LOWEST_SCORE, HIGHEST_SCORE = -1e-4, 1 + 1e-4
+"""Scores and map values are in [0, 1]; what runtimes compute is off by a few roundings."""
+_Threshold = Annotated[float, Field(ge=0, le=1.001)]
+"""A threshold that nothing reaches is a little above the highest score."""
+_Rate = Annotated[float, Field(gt=0, lt=1)]
+_Count = Annotated[int, Field(ge=1, le=10**12)]
 
 
 class Calibration(Options):
     """How the thresholds were found.
 
     Attributes:
-        threshold: Scores at or above it are anomalous.
+        threshold: Scores at or above it are anomalous; a little above 1 if none shall be.
         false_reject_rate: The promised bound on the share of good images rejected, in (0, 1).
         images: Good images that the thresholds were computed from.
         groups: How many groups they are, each of all pictures of one part; None if each is one.
@@ -37,15 +43,31 @@ class Calibration(Options):
             share `false_reject_rate` of good images exceeds at the pixel threshold.
     """
 
-    threshold: float
-    false_reject_rate: float
-    images: int
-    groups: int | None = None
+    threshold: _Threshold
+    false_reject_rate: _Rate
+    images: _Count
+    groups: _Count | None = None
     cross_fitted: bool = False
-    review_threshold: float | None = None
-    review_rate: float | None = None
-    pixel_threshold: float | None = None
-    pixel_false_positive_rate: float | None = None
+    review_threshold: _Threshold | None = None
+    review_rate: _Rate | None = None
+    pixel_threshold: _Threshold | None = None
+    pixel_false_positive_rate: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        for threshold, rate in (
+            (self.review_threshold, self.review_rate),
+            (self.pixel_threshold, self.pixel_false_positive_rate),
+        ):
+            if (threshold is None) != (rate is None):
+                raise ValueError("a threshold and its rate must be given together")
+        if self.review_threshold is not None and self.review_threshold > self.threshold:
+            raise ValueError("the threshold for review is above the threshold")
+        if self.review_rate is not None and self.review_rate <= self.false_reject_rate:
+            raise ValueError("the rate of review must be above the false-reject rate")
+        if self.groups is not None and self.groups > self.images:
+            raise ValueError("there are more groups than images")
+        return self
 
     @property
     def parts(self) -> int:
@@ -62,9 +84,9 @@ class TrainingSet(Options):
         held_out: Number of held-out images; None in files of 0.1.0.
     """
 
-    images: int
+    images: _Count
     fingerprint: str
-    held_out: int | None = None
+    held_out: Annotated[int, Field(ge=0, le=10**12)] | None = None
 
 
 class ModelCard(Options):
@@ -84,7 +106,7 @@ class ModelCard(Options):
         fingerprint: Hash of the weights; filled in on writing, verified on reading.
     """
 
-    format: int = FORMAT
+    format: int = Field(FORMAT, ge=1)
     preset: str
     network: ResolvedNetworkConfig
     region_of_interest: str | None = None
@@ -99,7 +121,10 @@ class ModelCard(Options):
     @classmethod
     def _migrate(cls, card: Any) -> Any:
         if isinstance(card, dict) and card.get("format") == 1:
-            return _from_format_1(card)
+            try:
+                return _from_format_1(card)
+            except (AttributeError, LookupError, TypeError, RecipeError) as error:
+                raise ValueError(f"this is not a card of format 1 ({error})") from error
         return card
 
 
@@ -117,10 +142,12 @@ _FORMAT_1_NETWORK = (
 def _from_format_1(card: dict[str, Any]) -> dict[str, Any]:
     """Format 1 repeated the network's options at the top level."""
     network = {key: card[key] for key in _FORMAT_1_NETWORK if key in card}
+    if "image_size" not in network:
+        raise ValueError("this is not a card of format 1 (it has no image_size)")
     network = migrated_recipe({"network": network})["network"]
     tiling, recipe = card.get("tiling"), card.get("recipe") or None
     if tiling:
-        network |= {"tile": card["image_size"][0], **tiling}
+        network |= {"tile": network["image_size"][0], **tiling}
     if recipe:
         settled = Recipe.model_validate(migrated_recipe(recipe)).resolve()
         recipe = settled.model_dump(mode="json")
@@ -141,11 +168,12 @@ def parse_card(path: str | Path, text: str) -> ModelCard:
     """
     try:
         card = ModelCard.model_validate_json(text)
-    except ValidationError as error:
+    except (ValidationError, RecipeError) as error:
+        problem = error if isinstance(error, RecipeError) else list_invalid(error.errors())
         raise ModelFileError(
             "the model's metadata cannot be understood",
             path=path,
-            found=list_invalid(error.errors()),
+            found=str(problem),
             hint="It may come from a newer draem; update draem",
         ) from error
     if card.format > FORMAT:

@@ -102,7 +102,7 @@ def read_model(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
     """
     with _opened(path, "pt") as file:
         card = _card_of(path, file)
-        tensors = _tensors(file)
+        tensors = _tensors(path, file)
     if weights_fingerprint(tensors) != card.fingerprint:
         raise _damaged(path, _DAMAGED_WEIGHTS)
     return card, tensors
@@ -115,7 +115,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         ModelFileError: The file is missing or damaged.
     """
     with _opened(path, "pt") as file:
-        return _tensors(file)
+        return _tensors(path, file)
 
 
 def write_card(path: str | Path, card: ModelCard) -> None:
@@ -269,8 +269,15 @@ def check_exists(path: Path) -> None:
     )
 
 
-def _tensors(file: Any) -> dict[str, Tensor]:
-    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+def _tensors(path: str | Path, file: Any) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+
+    try:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, RuntimeError, TypeError) as error:
+        raise ModelFileError(
+            "this file has weights of a kind that torch cannot read", path=path, found=str(error)
+        ) from error
 
 
 def _opened(path: str | Path, framework: str) -> Any:

@@ -309,6 +309,12 @@ def card_text(**changes: object) -> str:
     return json.dumps({**card, "network": {**card["network"], **network}, **changes})
 
 
+def calibrated(**changes: object) -> str:
+    """A card with a calibration that is right but for the changes."""
+    right = {"threshold": 0.5, "false_reject_rate": 0.05, "images": 19}
+    return card_text(calibration=right | changes)
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -324,6 +330,35 @@ def card_text(**changes: object) -> str:
         (card_text(calibration={"threshold": None}), "calibration.threshold"),
         (card_text(unheard_of=1), "unheard_of.*update draem"),
         ("[" * 5000, "Invalid JSON"),
+        ('{"preset": ' + "9" * 5000 + "}", "preset|Invalid JSON"),
+        (card_text(**{"x" * 100_000: 1}), r"x{200}\.\.\. \(100000 characters\)"),
+        (card_text(**{str(number): 1 for number in range(1000)}), r"; and 995 more\."),
+        (card_text(image_size=[10**9, 64]), r"image_size.*\.0: .*less than or equal to 16384"),
+        (card_text(image_size=[16384, 2048]), "16384x2048 is more than 16777216 pixels"),
+        (card_text(tile=2 * 10**9, image_size="auto"), "16384"),
+        (card_text(reconstructive_width=10**9), "reconstructive_width.*1024"),
+        (card_text(smoothing=10**9), "smoothing.*127"),
+        (card_text(format=-1), "format: .*greater than or equal to 1"),
+        (card_text(format=1), "format 1"),
+        (card_text(format=1, recipe=[3]), "format 1"),
+        (card_text(format=1, network=None, tiling={"overlap": 3}), "format 1"),
+        (card_text(training_set={"images": -1, "fingerprint": ""}), "training_set.images"),
+        (card_text(training_set={"images": 1, "fingerprint": "", "held_out": -1}), "held_out"),
+        (calibrated(threshold=-1), r"calibration\.threshold: .*greater than or equal to 0"),
+        (calibrated(threshold=2), r"calibration\.threshold: .*less than or equal to 1\.001"),
+        (calibrated(threshold=1e300), r"calibration\.threshold: .*less than"),
+        (calibrated(threshold="NaN"), r"calibration\.threshold: .*finite"),
+        (calibrated(false_reject_rate=7), r"calibration\.false_reject_rate: .*less than 1"),
+        (calibrated(false_reject_rate=0), r"calibration\.false_reject_rate: .*greater than 0"),
+        (calibrated(images=-19), r"calibration\.images: .*greater than or equal to 1"),
+        (calibrated(groups=0), r"calibration\.groups: .*greater than or equal to 1"),
+        (calibrated(groups=20), "more groups than images"),
+        (calibrated(review_threshold=0.6, review_rate=0.1), "for review is above the threshold"),
+        (calibrated(review_threshold=0.4, review_rate=0.05), "must be above the false-reject rate"),
+        (calibrated(review_threshold=0.4), "a threshold and its rate"),
+        (calibrated(pixel_threshold=-1, pixel_false_positive_rate=0), "pixel_threshold"),
+        (calibrated(pixel_threshold=0.5, pixel_false_positive_rate=1), "pixel_false_positive_rate"),
+        (calibrated(pixel_threshold=0.5), "a threshold and its rate"),
     ],
 )
 def test_wrong_metadata_is_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
@@ -331,6 +366,17 @@ def test_wrong_metadata_is_refused_by_name(tmp_path: Path, text: str, named: str
     save_file({"weight": torch.zeros(2)}, path, metadata=metadata(text))
     with pytest.raises(ModelFileError, match=f"metadata cannot be understood.*{named}"):
         read_card(path)
+
+
+def test_weights_that_torch_cannot_hold_are_refused(tmp_path: Path) -> None:
+    described = {"w": {"dtype": "F6_E2M3", "shape": [4], "data_offsets": [0, 3]}}
+    header = json.dumps({"__metadata__": metadata(card_text()), **described}).encode()
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + b"abc")
+    for read in (read_model, read_verified_card):
+        with pytest.raises(ModelFileError) as raised:
+            read(path)
+        assert raised.value.path == path
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:

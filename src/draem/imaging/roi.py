@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from draem.config import LARGEST_AREA
 from draem.errors import ImageError, InputError, ModelFileError
 from draem.imaging.decode import read_size
 from draem.imaging.mask import read_mask
@@ -157,6 +158,8 @@ def decode_roi(text: str) -> NDArray[np.bool_]:
     """
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as read:
+            if read.width * read.height > LARGEST_AREA:
+                raise ValueError("larger than the images of any network")
             return np.array(read.convert("1"), dtype=bool)
     except Exception as error:  # damaged data makes Pillow raise almost anything
         raise ModelFileError(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from draem.errors import InputError
 from draem.inspection.guarantee import rank, smallest_rate
-from draem.model_card import Calibration
+from draem.model_card import HIGHEST_SCORE, LOWEST_SCORE, Calibration
 
 Decision = Literal["pass", "review", "reject"]
 
@@ -85,7 +85,7 @@ def calibrate(
         pixel_false_positive_rate: What the levels were taken at.
 
     Raises:
-        InputError: There are no scores, one is not finite, or a rate is out of range.
+        InputError: There are no scores, one is not between 0 and 1, or a rate is out of range.
     """
     check_rates(false_reject_rate, review_rate, pixel_false_positive_rate)
     images = len(scores)
@@ -163,7 +163,12 @@ def _bound(values: Sequence[float], rate: float) -> float:
             "a threshold cannot be found from scores that are not finite",
             hint="Check that the model's weights are finite",
         )
-    bound = np.float32(sorted(values)[rank(len(values), rate) - 1])
+    if min(values) < LOWEST_SCORE or max(values) > HIGHEST_SCORE:
+        raise InputError(
+            "a threshold cannot be found from scores that are not between 0 and 1",
+            found=f"{min(values):g} to {max(values):g}",
+        )
+    bound = np.float32(max(0, sorted(values)[rank(len(values), rate) - 1]))
     # "At or above the threshold" means "above the bound". The margin is for the last digits, which
     # differ between batches and runtimes, so that the bounding image itself is never rejected.
     return float(np.nextafter(bound * np.float32(1 + _MARGIN), np.float32(np.inf)))

@@ -104,6 +104,16 @@ def read_network(path: str | Path) -> tuple[ModelCard, JointModel]:
     check_image_size(*card.network.image_size)
     with torch.device("meta"):
         model = empty_network(card.network)
+    wanted = {name: value.dtype for name, value in model.state_dict().items()}
+    for name, value in state.items():
+        if value.dtype != wanted.get(name, value.dtype):
+            raise ModelFileError(
+                f"the weights `{name}` are of a type that draem does not run",
+                path=path,
+                expected=str(wanted[name]),
+                found=str(value.dtype),
+                hint="Use the file as draem wrote it, or convert the weights back",
+            )
     try:
         model.load_state_dict(state, assign=True)
     except RuntimeError as error:

@@ -158,6 +158,13 @@ def test_what_is_encoded_comes_back(size: tuple[int, int]) -> None:
         assert (decoded == inside).all()
 
 
+def test_a_picture_larger_than_any_network_takes_is_refused() -> None:
+    largest = np.ones((4096, 4096), bool)
+    assert decode_roi(encode_roi(largest)).shape == largest.shape
+    with pytest.raises(ModelFileError, match="region of interest is damaged"):
+        decode_roi(encode_roi(np.ones((4097, 4096), bool)))
+
+
 def test_a_damaged_text_is_explained() -> None:
     text = encode_roi(half(64, 64))
     cut = base64.b64encode(base64.b64decode(text)[:50]).decode()

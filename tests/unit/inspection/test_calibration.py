@@ -88,14 +88,14 @@ def test_the_threshold_is_no_higher_than_it_needs_to_be(images: int, rate: float
     ],
 )
 def test_the_rank_is_exact(images: int, rate: float, rank: int) -> None:
-    scores = np.arange(1, images + 1)
+    scores = np.arange(1, images + 1) / 1000
     shuffled = np.random.default_rng(0).permutation(scores).tolist()
     calibration = calibrate(shuffled, rate)
     assert calibration.false_reject_rate == rate
     assert calibration.images == images
     above = int((scores >= calibration.threshold).sum())
     assert images - above == rank
-    assert calibration.threshold == pytest.approx(rank, rel=2e-5)
+    assert calibration.threshold == pytest.approx(rank / 1000, rel=2e-5)
 
 
 @pytest.mark.parametrize("images", [1, 2, 9, 98])
@@ -366,6 +366,14 @@ def test_a_pixel_rate_out_of_range_is_refused(rate: float) -> None:
         calibrate([0.5], 0.5, pixel_levels=[0.5], pixel_false_positive_rate=rate)
 
 
+@pytest.mark.parametrize("value", [-0.01, 1.01, 199])
+def test_scores_and_levels_beyond_0_and_1_are_refused(value: float) -> None:
+    with pytest.raises(InputError, match=r"not between 0 and 1"):
+        calibrate([0.1, value, 0.2], 0.5)
+    with pytest.raises(InputError, match=r"not between 0 and 1"):
+        calibrate([0.5], 0.5, pixel_levels=[value], pixel_false_positive_rate=0.1)
+
+
 def test_levels_that_are_not_finite_are_refused() -> None:
     with pytest.raises(InputError, match="not finite"):
         calibrate([0.5], 0.5, pixel_levels=[math.nan], pixel_false_positive_rate=0.1)
@@ -429,7 +437,7 @@ def rejected_new_parts(groups: NDArray[np.int64], by_group: bool, rate: float) -
     for seed in range(1000):
         rng = np.random.default_rng([5, seed])
         parts = rng.random(PARTS + 1)
-        pictures = parts[:, None] + 0.01 * rng.random((PARTS + 1, VIEWS))
+        pictures = 0.99 * parts[:, None] + 0.01 * rng.random((PARTS + 1, VIEWS))
         held_out, kept = train_held_out_split(groups, 0.2, seed)
         part_of = held_out // VIEWS
         learned = np.isin(part_of, kept // VIEWS)

@@ -70,6 +70,16 @@ def test_weights_that_do_not_fit_the_card_are_refused(
     assert raised.value.path == path
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16, torch.int32])
+def test_weights_of_another_type_are_refused(tmp_path: Path, kind: torch.dtype) -> None:
+    state = small_draem(4, 4).state_dict()
+    name = next(name for name in state if name.endswith("weight"))
+    write_model(tmp_path / "m.safetensors", {**state, name: state[name].to(kind)}, model_card())
+    with pytest.raises(ModelFileError, match=f"`{name}`.*float32.*{kind}") as raised:
+        load_torch_runtime(tmp_path / "m.safetensors", "cpu")
+    assert raised.value.path == tmp_path / "m.safetensors"
+
+
 @pytest.mark.parametrize("size", [(48, 64), (0, 0), (64, -32)])
 def test_an_image_size_that_the_network_cannot_take_is_refused_at_once(
     tmp_path: Path, write_tiny_model: Callable[..., ModelCard], size: tuple[int, int]
