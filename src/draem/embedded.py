@@ -28,12 +28,36 @@ _BLANK = "0" * 64
 """Placeholder of the hash while it is computed."""
 _METADATA = 14
 """Field number of `metadata_props` in an ONNX model."""
+_ONNX_PARTS = {
+    "model": {7: "graph", 25: "function"},
+    "function": {7: "node"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "node": {5: "attribute"},
+    "attribute": {
+        5: "tensor",
+        6: "graph",
+        10: "tensor",
+        11: "graph",
+        22: "sparse tensor",
+        23: "sparse tensor",
+    },
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+}
+"""By kind of message, the fields through which an ONNX model leads to its tensors."""
+_EXTERNAL = 13
+_LOCATION = 14
+"""Field numbers of `external_data` and `data_location` in an ONNX tensor."""
 _LENGTH = 2
 """Protobuf's wire type of length-delimited fields."""
 _MARK = b"draemcrd"
 """Ends an MNN file with a text; flatbuffers ignore bytes after their end."""
 _HASHED_MARK = b"draemsha"
 """Ends an MNN file with a text and a hash."""
+
+
+class OtherFilesError(ValueError):
+    """The model has weights in further files, which its hash does not cover."""
 
 
 class HashMismatchError(ValueError):
@@ -47,14 +71,20 @@ def read_embedded(path: Path) -> str | None:
 
     Raises:
         HashMismatchError: The file, or the `.bin` next to it, has changed.
+        OtherFilesError: It has weights in other files.
         ValueError: The file is damaged or not of the kind that its suffix says.
         OSError: It cannot be read.
     """
     data = path.read_bytes()
     if path.suffix.lower() == ".onnx":
+        if _leads_elsewhere(data, "model"):
+            raise OtherFilesError("some of its weights are in another file")
         text, found = _read_onnx(data)
     else:
         text, found = _read_xml(data) if path.suffix.lower() == ".xml" else _read_mnn(data)
+    # MNN looks for weights in a file of this name.
+    if path.suffix.lower() == ".mnn" and path.with_name(f"{path.name}.weight").exists():
+        raise OtherFilesError(f"some of its weights may be in {path.name}.weight")
     if found is not None and found != _hash(path, data, found):
         raise HashMismatchError("its content does not match the hash in it")
     if text is not None and found is None:
@@ -181,6 +211,22 @@ def _with_onnx(data: bytes, text: str, digest: str) -> bytes:
     ]
     entries = (_field(1, key.encode()) + _field(2, value.encode()) for key, value in ours.items())
     return b"".join([*kept, *(_field(_METADATA, entry) for entry in entries)])
+
+
+def _leads_elsewhere(data: bytes | memoryview, kind: str) -> bool:
+    """Whether a part of an ONNX model has tensors whose values are in another file.
+
+    Source:
+        https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+    """
+    parts = _ONNX_PARTS[kind]
+    for number, _, content in _fields(data):
+        if number in parts:
+            if _leads_elsewhere(content, parts[number]):
+                return True
+        elif kind == "tensor" and (number == _EXTERNAL or (number == _LOCATION and any(content))):
+            return True
+    return False
 
 
 def _entry(content: memoryview) -> dict[int, bytes]:

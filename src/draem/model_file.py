@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from draem.embedded import (
     EXPORTED,
     HashMismatchError,
+    OtherFilesError,
     finish_replacement,
     read_embedded,
     warn_unverified,
@@ -318,7 +319,15 @@ def _exported_card(path: Path) -> ModelCard:
         text = read_embedded(path)
     except HashMismatchError as error:
         raise _damaged(path, "the model is damaged: it does not match") from error
-    except (OSError, ValueError) as error:
+    except OtherFilesError as error:
+        raise ModelFileError(
+            "this model is not whole in its file, so damage would not be noticed",
+            path=path,
+            expected=f"a {path.suffix} file as `draem export` wrote it",
+            found=str(error),
+            hint="Export the model again",
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelFileError(
             "this is not a model that draem can read",
             path=path,

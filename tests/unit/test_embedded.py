@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from draem import embedded
 from draem.embedded import EXPORTED, HashMismatchError, read_embedded, write_embedded
 from draem.errors import DraemWarning, ModelFileError
 from draem.model_file import read_card
@@ -200,6 +202,73 @@ def test_a_file_of_someone_elses_is_told_apart(exported: Path) -> None:
     write_embedded(exported, "{}")
     with pytest.raises(ModelFileError, match="cannot be understood"):
         read_card(exported)
+
+
+def external_tensor(name: str) -> onnx.TensorProto:
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[2])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="elsewhere.bin")
+    return tensor
+
+
+def with_initializer(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(external_tensor("w"))
+
+
+def with_constant(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Constant", [], ["w"], value=external_tensor("w")))
+
+
+def with_subgraph(model: onnx.ModelProto) -> None:
+    inner = helper.make_graph([], "inner", [], [], [external_tensor("w")])
+    node = helper.make_node("If", ["x"], ["z"], then_branch=inner, else_branch=inner)
+    model.graph.node.append(node)
+
+
+def with_function(model: onnx.ModelProto) -> None:
+    node = helper.make_node("Constant", [], ["w"], value=external_tensor("w"))
+    opset = [helper.make_opsetid("", 18)]
+    model.functions.append(helper.make_function("d", "f", [], ["w"], [node], opset))
+
+
+def with_sparse_initializer(model: onnx.ModelProto) -> None:
+    model.graph.sparse_initializer.add(values=external_tensor("w"), dims=[9])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [with_initializer, with_constant, with_subgraph, with_function, with_sparse_initializer],
+)
+def test_onnx_weights_in_another_file_are_refused(
+    tmp_path: Path, change: Callable[[onnx.ModelProto], None]
+) -> None:
+    path = onnx_file(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    write_embedded(path, "{}")
+    with pytest.raises(ModelFileError, match=r"not whole in its file.*in another file") as raised:
+        read_card(path)
+    assert raised.value.path == path
+
+
+def test_mnn_weights_in_another_file_are_refused(tmp_path: Path) -> None:
+    path = mnn_file(tmp_path / "m.mnn")
+    write_embedded(path, "{}")
+    (tmp_path / "m.mnn.weight").touch()
+    with pytest.raises(ModelFileError, match=r"not whole in its file.*m\.mnn\.weight"):
+        read_card(path)
+
+
+def test_a_model_nested_without_end_is_refused(tmp_path: Path) -> None:
+    content = b""
+    for _ in range(3000):  # a graph in an attribute of a node of a graph
+        for number in (6, 5, 1):
+            content = embedded._field(number, content)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(embedded._field(7, content))
+    with pytest.raises(ModelFileError, match="damaged file or one of another kind"):
+        read_card(path)
 
 
 @pytest.mark.parametrize("suffix", EXPORTED)

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from draem.inspection.exported import ExportedRuntime
 from draem.inspection.runtime import (
+    ModelInput,
     RuntimeOutput,
     bounded_threads,
     check_exported,
+    check_input,
     damaged,
     named_output,
 )
@@ -59,6 +61,9 @@ if hasattr(os, "register_at_fork"):
 
 class MnnRuntime(ExportedRuntime):
     """An exported model in MNN on the CPU.
+
+    Attributes:
+        inputs: What the model takes.
 
     Args:
         path: The `.mnn` file.
@@ -106,7 +111,12 @@ class MnnRuntime(ExportedRuntime):
                     )
             except (SystemError, UnicodeEncodeError) as error:
                 raise damaged(path, "MNN") from error
-            self._names = self._module.get_info()["outputNames"]
+            info = self._module.get_info()
+        self._names = info["outputNames"]
+        self.inputs = [
+            ModelInput(name, str(given.dtype).rpartition(".")[2], tuple(given.shape[1:]))
+            for name, given in zip(info["inputNames"], info["inputs"], strict=True)
+        ]
         check_exported(path, device, self._names)
         self._expr = MNN.expr
 
@@ -128,7 +138,9 @@ def load_mnn_runtime(
 ) -> tuple[ModelCard, MnnRuntime]:
     """Read an exported model and make it ready to run; errors as of `MnnRuntime`."""
     card = read_card(path)
-    return card, MnnRuntime(path, device, threads, card.fingerprint)
+    runtime = MnnRuntime(path, device, threads, card.fingerprint)
+    check_input(path, card.network.image_size, runtime.inputs)
+    return card, runtime
 
 
 @contextlib.contextmanager

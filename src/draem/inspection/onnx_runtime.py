@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from draem.inspection.exported import ExportedRuntime
 from draem.inspection.runtime import (
     IMAGES,
+    ModelInput,
     RuntimeOutput,
     bounded_threads,
     check_exported,
+    check_input,
     damaged,
     named_output,
 )
@@ -58,6 +60,18 @@ class OnnxRuntime(ExportedRuntime):
         self._names = [output.name for output in self._session.get_outputs()]
         check_exported(path, device, self._names)
 
+    @property
+    def inputs(self) -> list[ModelInput]:
+        """What the model takes."""
+        return [
+            ModelInput(
+                given.name,
+                given.type.removeprefix("tensor(").removesuffix(")"),
+                tuple(side if isinstance(side, int) else None for side in given.shape[1:]),
+            )
+            for given in self._session.get_inputs()
+        ]
+
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run a batch of (batch, height, width, 3) uint8 RGB images of the model's size."""
         with self._running():
@@ -70,4 +84,6 @@ def load_onnx_runtime(
 ) -> tuple[ModelCard, OnnxRuntime]:
     """Read an exported model and make it ready to run; errors as of `OnnxRuntime`."""
     card = read_card(path)
-    return card, OnnxRuntime(path, device, threads, card.fingerprint)
+    runtime = OnnxRuntime(path, device, threads, card.fingerprint)
+    check_input(path, card.network.image_size, runtime.inputs)
+    return card, runtime

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from draem.inspection.exported import ExportedRuntime
 from draem.inspection.runtime import (
+    ModelInput,
     RuntimeOutput,
     bounded_threads,
     check_exported,
+    check_input,
     damaged,
     named_output,
 )
@@ -21,6 +24,9 @@ from draem.model_file import read_card
 
 class OpenVinoRuntime(ExportedRuntime):
     """An exported model in OpenVINO on the CPU.
+
+    Attributes:
+        inputs: What the model takes.
 
     Args:
         path: The `.xml` file; its weights are next to it in a `.bin` file.
@@ -52,6 +58,7 @@ class OpenVinoRuntime(ExportedRuntime):
             raise damaged(path, "OpenVINO") from error
         self._request = compiled.create_infer_request()
         self._names = [output.get_any_name() for output in compiled.outputs]
+        self.inputs = [_described(given) for given in compiled.inputs]
         check_exported(path, device, self._names)
 
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
@@ -61,9 +68,16 @@ class OpenVinoRuntime(ExportedRuntime):
             return named_output({name: outputs[name] for name in self._names})
 
 
+def _described(given: Any) -> ModelInput:
+    sides = [None if side.is_dynamic else side.get_length() for side in given.get_partial_shape()]
+    return ModelInput(given.get_any_name(), str(given.get_element_type().to_dtype()), (*sides[1:],))
+
+
 def load_openvino_runtime(
     path: Path, device: str = "auto", threads: int | None = None
 ) -> tuple[ModelCard, OpenVinoRuntime]:
     """Read an exported model and make it ready to run; errors as of `OpenVinoRuntime`."""
     card = read_card(path)
-    return card, OpenVinoRuntime(path, device, threads, card.fingerprint)
+    runtime = OpenVinoRuntime(path, device, threads, card.fingerprint)
+    check_input(path, card.network.image_size, runtime.inputs)
+    return card, runtime

@@ -18,7 +18,7 @@ from draem.config import ResolvedNetworkConfig
 from draem.imaging.roi import roi_at
 from draem.imaging.tiles import TileGrid, blend_shares, cut_tiles, mix_in, plan_tiles
 from draem.inspection.regions import Region, find_regions, translated
-from draem.inspection.runtime import Runtime, RuntimeOutput, run_finite
+from draem.inspection.runtime import Runtime, RuntimeOutput, run_checked
 from draem.inspection.scoring import mean_filter, network_filter_side
 from draem.inspection.strategy import ImageOutput
 
@@ -59,7 +59,7 @@ class TiledStrategy:
 
     def run_batch(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run a batch of tiles, without region of interest."""
-        return run_finite(self._runtime, images)
+        return run_checked(self._runtime, images)
 
     def _run_image(self, image: NDArray[np.uint8]) -> ImageOutput:
         size = image.shape[0], image.shape[1]

@@ -11,7 +11,7 @@ from draem.config import ResolvedNetworkConfig
 from draem.imaging.resize import resize_image, resize_map
 from draem.imaging.roi import limit_map, roi_at
 from draem.inspection.regions import Region, find_regions
-from draem.inspection.runtime import Runtime, RuntimeOutput, run_finite
+from draem.inspection.runtime import Runtime, RuntimeOutput, run_checked
 from draem.inspection.scoring import anomaly_score, mean_filter, network_filter_side
 from draem.inspection.strategy import ImageOutput
 
@@ -56,7 +56,7 @@ class WholeImageStrategy:
 
     def run_batch(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run one batch; maps and scores are limited to the region of interest."""
-        output = run_finite(self._runtime, images)
+        output = run_checked(self._runtime, images)
         if self.region_of_interest is None:
             return output
         maps = limit_map(output.anomaly_maps, self.region_of_interest)

@@ -16,10 +16,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 import draem
 from draem.embedded import read_embedded, write_embedded
 from draem.errors import InputError, MissingDependencyError, ModelFileError
+from draem.exporting.formats import write_openvino
 from draem.inspection.mnn_runtime import silenced
 from draem.model_file import read_card, write_card
 
@@ -138,6 +140,142 @@ def test_another_model_with_our_card_is_refused(folder: Path, tmp_path: Path) ->
     write_embedded(tmp_path / "m.onnx", str(read_embedded(folder / "model.onnx")))
     with pytest.raises(ModelFileError, match=r"Expected anomaly_score\. Found anomaly_map"):
         draem.load(tmp_path / "m.onnx")
+
+
+def foreign_model(
+    path: Path, card: str, given: tuple[str, int, list[Any]], score: float, side: int | None = None
+) -> Path:
+    """An ONNX file with our card whose map is 0 everywhere and whose score is a constant.
+
+    Args:
+        path: Where to.
+        card: The card.
+        given: Name, type and shape of the input.
+        score: What it says of any image.
+        side: Height of the map; that of the image if omitted.
+    """
+    values, (name, kind, shape) = helper.make_tensor_value_info, given
+    constants = {
+        "zero": np.array(0, np.float32),
+        "score": np.array(score, np.float32),
+        "channels": np.array([3], np.int64),
+        "start": np.array([side or 0], np.int64),
+        "end": np.array([1 if not side else side + 1], np.int64),
+        "first": np.array([1], np.int64),
+        "others": np.array([1, 2], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", [name], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["float", "channels"], ["plane"], keepdims=0),
+        helper.make_node("Mul", ["plane", "zero"], ["flat"]),
+        helper.make_node("Slice", ["flat", "start", "end", "first"], ["row"]),
+        helper.make_node("Identity", ["row" if side else "flat"], ["anomaly_map"]),
+        helper.make_node("ReduceMax", ["flat", "others"], ["none"], keepdims=0),
+        helper.make_node("Add", ["none", "score"], ["anomaly_score"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "foreign",
+        [values(name, kind, shape)],
+        [
+            values("anomaly_map", TensorProto.FLOAT, ["batch", "height", "width"]),
+            values("anomaly_score", TensorProto.FLOAT, ["batch"]),
+        ],
+        [numpy_helper.from_array(value, key) for key, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, path)
+    write_embedded(path, card)
+    return path
+
+
+IMAGES = ("images", TensorProto.UINT8, ["batch", 64, 64, 3])
+
+
+def test_a_score_in_range_is_taken_from_any_model(folder: Path, tmp_path: Path) -> None:
+    card = str(read_embedded(folder / "model.onnx"))
+    for score in (0.0, 0.25, 1.0):
+        path = foreign_model(tmp_path / "m.onnx", card, IMAGES, score)
+        assert draem.load(path).inspect(some_images(1)[0]).anomaly_score == score
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize(
+    ("score", "problem"),
+    [
+        (199, "a score out of range.*0 to 1.*199 to 199"),
+        (-0.5, "a score out of range"),
+        (float("nan"), "a score that is not finite"),
+        (float("inf"), "a score that is not finite"),
+    ],
+)
+def test_scores_that_no_model_of_ours_gives_are_refused(
+    folder: Path, tmp_path: Path, to: str, score: float, problem: str
+) -> None:
+    path = foreign_model(
+        tmp_path / "m.onnx", str(read_embedded(folder / "model.onnx")), IMAGES, score
+    )
+    if to == "openvino":
+        card, given = str(read_embedded(path)), path
+        path = tmp_path / "m.xml"
+        write_openvino(given, path)
+        write_embedded(path, card)
+    inspector = draem.load(path)
+    for run in (inspector.inspect, lambda image: inspector.run(image[None])):
+        with pytest.raises(InputError, match=problem):
+            run(some_images(1)[0])
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (("pictures", TensorProto.UINT8, ["batch", 64, 64, 3]), r"`pictures`, uint8"),
+        (("images", TensorProto.FLOAT, ["batch", 64, 64, 3]), r"`images`, float"),
+        (("images", TensorProto.UINT8, ["batch", 64, 96, 3]), r"\(batch, 64, 96, 3\)"),
+        (("images", TensorProto.UINT8, ["batch", 64, "any", 3]), r"\(batch, 64, any, 3\)"),
+    ],
+)
+def test_a_model_that_takes_other_images_is_refused(
+    folder: Path, tmp_path: Path, given: tuple[str, int, list[Any]], found: str
+) -> None:
+    card = str(read_embedded(folder / "model.onnx"))
+    path = foreign_model(tmp_path / "m.onnx", card, given, 0.5)
+    wanted = r"`images`, uint8, \(batch, 64, 64, 3\)"
+    with pytest.raises(ModelFileError, match=f"its card describes.*{wanted}.*{found}") as raised:
+        draem.load(path)
+    assert raised.value.path == path
+    write_openvino(path, tmp_path / "m.xml")
+    write_embedded(tmp_path / "m.xml", card)
+    with pytest.raises(ModelFileError, match=f"its card describes.*{wanted}"):
+        draem.load(tmp_path / "m.xml")
+
+
+def test_a_card_of_another_size_is_refused(exported: Path, tmp_path: Path) -> None:
+    for file in exported.parent.glob("model.*"):
+        shutil.copy(file, tmp_path)
+    path = tmp_path / exported.name
+    card = read_card(path)
+    write_card(path, card.replace(network=card.network.replace(image_size=(64, 96))))
+    with pytest.raises(ModelFileError, match=r"\(batch, 64, 96, 3\).*\(batch, 64, 64, 3\)"):
+        draem.load(path)
+
+
+def test_a_map_of_another_size_is_refused(folder: Path, tmp_path: Path) -> None:
+    card = str(read_embedded(folder / "model.onnx"))
+    path = foreign_model(tmp_path / "m.onnx", card, IMAGES, 0.5, side=5)
+    with pytest.raises(InputError, match=r"another `anomaly_map`.*\(1, 64, 64\).*\(1, 1, 64\)"):
+        draem.load(path).inspect(some_images(1)[0])
+
+
+def test_a_model_that_fails_is_explained(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inspector = draem.load(exported)
+
+    def fail(_: Any) -> None:
+        raise RuntimeError("a broken operator")
+
+    monkeypatch.setattr(inspector._runtime, "run", fail)
+    with pytest.raises(InputError, match=r"cannot be run.*RuntimeError: a broken operator"):
+        inspector.inspect(some_images(1)[0])
 
 
 @pytest.mark.parametrize("to", FORMATS)

@@ -48,9 +48,10 @@ def limited(made: Inspector, own: np.ndarray | None, asked: np.ndarray | None = 
 def limit_output(output: RuntimeOutput, inside: np.ndarray | None, smoothing: int) -> RuntimeOutput:
     """What a model that gives this output says within a region of interest."""
     runtime = SimpleNamespace(run=lambda images: output)
-    size = output.anomaly_maps.shape[1:]
+    count, *size = output.anomaly_maps.shape
     network = network_config(image_size=size, smoothing=smoothing)
-    return WholeImageStrategy(runtime, network, inside).run_batch(np.zeros((1, *size, 3), np.uint8))
+    images = np.zeros((count, *size, 3), np.uint8)
+    return WholeImageStrategy(runtime, network, inside).run_batch(images)
 
 
 def slow_score(plane: np.ndarray, smoothing: int) -> float:
