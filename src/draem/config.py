@@ -18,12 +18,13 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationError,
     field_validator,
     model_serializer,
     model_validator,
 )
 
-from draem.errors import RecipeError
+from draem.errors import RecipeError, list_invalid, shortened
 
 SIZE_STEP = 32
 """Both sides of the network's input must be multiples of this many pixels."""
@@ -34,6 +35,10 @@ AUTO_SIDES = (256, 512, 2048)
 LARGEST_SIDE = 2**14
 LARGEST_AREA = 2**24
 """Bounds of any network's input in pixels: either side, and both multiplied."""
+LARGEST_BATCH = 2**16
+LARGEST_BATCH_AREA = 2**31
+"""Bounds of a training step: samples, and their pixels; far above what machines hold, so that a
+slip of the pen ends at once."""
 MOST_PIXELS = 2**18
 """Most pixels of `image_size = "auto"` for the architecture `pretrained`, which takes its training
 images whole."""
@@ -47,7 +52,8 @@ ProfileName = Literal["paper", "upstream", "varied"]
 PresetName = Literal["pretrained", "compact", "full", "published"]
 DEFAULT_PRESET: PresetName = "pretrained"
 _Share = Annotated[float, Field(ge=0, le=1)]
-_Weight = Annotated[float, Field(ge=0)]
+_Weight = Annotated[float, Field(ge=0, le=1e6)]
+_Path = Annotated[str, Field(max_length=4096)]
 
 
 class Options(BaseModel):
@@ -139,8 +145,8 @@ class NetworkConfig(Options, Generic[AutoT]):
             return values
         if size != "auto" and tuple(size) != (tile, tile):
             raise ValueError(
-                f"tiles of {tile} pixels and an image size of {size} contradict each other; "
-                "leave one of them out"
+                f"tiles of {tile} pixels and an image size of {tuple(size[:3])} contradict each "
+                "other; leave one of them out"
             )
         given = {key: value for key, value in values.items() if value is not None}
         return {"overlap": tile // 8, **given, "image_size": (tile, tile)}
@@ -321,7 +327,7 @@ class SimulationConfig(Options, Generic[AutoT]):
         False,
         description="`varied` only: most anomalies are on the part, if the background is plain.",
     )
-    textures: str | None = Field(
+    textures: _Path | None = Field(
         None, description="Folder of anomaly sources; the built-in textures if omitted."
     )
     texture_interpolation: Literal["area", "bilinear"] = Field(
@@ -395,38 +401,40 @@ ResolvedSimulationConfig = SimulationConfig[Never]
 class TrainingConfig(Options):
     """The optimisation. Exactly one of epochs, steps and minutes is the length of the run."""
 
-    epochs: int | None = Field(None, ge=1, description="Length in passes over the images.")
-    steps: int | None = Field(None, ge=1, description="Length in training steps.")
-    minutes: float | None = Field(None, gt=0, description="Length in minutes.")
+    epochs: int | None = Field(
+        None, ge=1, le=10**7, description="Length in passes over the images."
+    )
+    steps: int | None = Field(None, ge=1, le=10**9, description="Length in training steps.")
+    minutes: float | None = Field(None, gt=0, le=10**6, description="Length in minutes.")
     init: Literal["warm", "scratch"] = Field(
         "scratch",
         description="Start from random weights, or `warm` from the weights that come with draem "
         "(`compact` only).",
     )
-    batch_size: int = Field(8, ge=1, description="Samples per step, over all devices.")
+    batch_size: int = Field(
+        8, ge=1, le=LARGEST_BATCH, description="Samples per step, over all devices."
+    )
     optimizer: Literal["adam", "adamw"] = Field(
         "adam",
         description="`adam` as published, or `adamw` with weight decay of the convolution weights.",
     )
-    weight_decay: float = Field(0.01, ge=0, description="Weight decay of `adamw`.")
-    learning_rate: float = Field(1e-4, gt=0, description="Highest learning rate.")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="Weight decay of `adamw`.")
+    learning_rate: float = Field(1e-4, gt=0, le=10, description="Highest learning rate.")
     schedule: Literal["paper", "upstream", "cosine", "constant"] = Field(
         "paper",
         description="Learning-rate schedule: `paper` (x0.1 at 4/7 and 6/7 of the run), `upstream` "
         "(x0.2 at 0.8 and 0.9), `cosine` (warm-up over 5 %, then a half cosine to 1 %) or "
         "`constant`.",
     )
-    l2_weight: float = Field(
-        1, ge=0, description="Weight of the squared error of the reconstruction."
-    )
-    ssim_weight: float = Field(1, ge=0, description="Weight of 1 - SSIM of the reconstruction.")
+    l2_weight: _Weight = Field(1, description="Weight of the squared error of the reconstruction.")
+    ssim_weight: _Weight = Field(1, description="Weight of 1 - SSIM of the reconstruction.")
     ssim_of: Literal["channels", "mean"] = Field(
         "channels",
         description="SSIM per channel as published, or of the channels' mean in a third of the "
         "time.",
     )
-    focal_weight: float = Field(1, ge=0, description="Weight of the focal loss of the mask.")
-    focal_gamma: float = Field(2, ge=0, description="Focusing parameter of the focal loss.")
+    focal_weight: _Weight = Field(1, description="Weight of the focal loss of the mask.")
+    focal_gamma: float = Field(2, ge=0, le=100, description="Focusing parameter of the focal loss.")
     average_decay: float = Field(
         0.999,
         ge=0,
@@ -453,6 +461,7 @@ class TrainingConfig(Options):
     )
     group_by: str = Field(
         "auto",
+        max_length=1000,
         description="Which images show one part and are held out together: `auto` (by name or "
         "likeness), `image` (each alone), `folder`, or a regular expression for the file name "
         "whose first group, or whole match, names the part. Copies are always together.",
@@ -465,7 +474,7 @@ class TrainingConfig(Options):
         "far as the held-out images support it.",
     )
     checkpoint_seconds: float = Field(
-        60, ge=0, description="Seconds between checkpoints; 0 for one after every step."
+        60, ge=0, le=10**7, description="Seconds between checkpoints; 0 for one after every step."
     )
 
     @field_validator("group_by")
@@ -487,7 +496,7 @@ _Polygon = Annotated[tuple[tuple[_Share, _Share], ...], Field(min_length=3)]
 class RoiConfig(Options):
     """The region of interest: the part of the images that is inspected; everything by default."""
 
-    mask: str | None = Field(
+    mask: _Path | None = Field(
         None, description="Image file of the images' proportions, white where to inspect."
     )
     polygons: Annotated[tuple[_Polygon, ...], Field(min_length=1)] | None = Field(
@@ -541,6 +550,17 @@ class _RecipeOptions(Options, Generic[AutoT]):
 class ResolvedRecipe(_RecipeOptions[Never]):
     """A recipe without `auto`: what a run was trained with."""
 
+    @model_validator(mode="after")
+    def _bounded_batch(self) -> Self:
+        height, width = self.trained_size
+        batch = self.training.batch_size
+        if batch * height * width > LARGEST_BATCH_AREA:
+            raise ValueError(
+                f"a batch of {batch} samples of {height}x{width} is more than "
+                f"{LARGEST_BATCH_AREA} pixels; choose a smaller batch_size"
+            )
+        return self
+
     @property
     def trained_size(self) -> ImageSize:
         """Height and width of the training samples: whole images, or the windows of `varied`."""
@@ -569,6 +589,9 @@ class Recipe(_RecipeOptions[Auto]):
         Args:
             image_sizes: Height and width of each training image, in pixels; needed only for
                 `image_size = "auto"`.
+
+        Raises:
+            RecipeError: The batches are larger than any machine holds.
         """
         size, scales = self.network.image_size, self.network.scales
         if size == "auto":
@@ -585,7 +608,12 @@ class Recipe(_RecipeOptions[Auto]):
         network = {**self.network.model_dump(), "image_size": size, "scales": scales}
         simulation = self.simulation.resolve(scales).model_dump()
         values = {**self.model_dump(), "network": network, "simulation": simulation}
-        return ResolvedRecipe.model_validate(values)
+        try:
+            return ResolvedRecipe.model_validate(values)
+        except ValidationError as error:  # only together do they show what is too much
+            raise RecipeError(
+                "the recipe has values that cannot be used", found=list_invalid(error.errors())
+            ) from error
 
 
 def auto_image_size(ratio: float, shorter: float) -> ImageSize:
@@ -616,12 +644,12 @@ def parse_image_size(text: str) -> tuple[int, int]:
         (256, 320)
     """
     parts = text.lower().split("x")
-    if len(parts) in (1, 2) and all(part.isascii() and part.isdecimal() for part in parts):
+    if len(parts) in (1, 2) and all(re.fullmatch("[0-9]{1,9}", part) for part in parts):
         return int(parts[0]), int(parts[-1])
     raise RecipeError(
         "the image size cannot be understood",
         expected="auto, or N or HxW in pixels, such as 256 or 256x320",
-        found=text,
+        found=shortened(text),
     )
 
 
@@ -633,11 +661,11 @@ def check_group_by(group_by: str) -> None:
     """
     try:
         re.compile(group_by)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise RecipeError(
             "`group_by` cannot be understood",
             expected="auto, image, folder or a regular expression",
-            found=f"{group_by} ({error})",
+            found=f"{shortened(group_by)} ({error})",
         ) from error
 
 

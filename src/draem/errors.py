@@ -203,10 +203,11 @@ def list_invalid(errors: Sequence[Mapping[str, Any]], limit: int = 5) -> str:
         errors: What pydantic's `ValidationError.errors` gives.
         limit: How many to name.
     """
-    named = [
-        f"{shortened('.'.join(map(str, error['loc'])))}: {shortened(error['msg'])}"
-        for error in errors[:limit]
-    ]
+    named = []
+    for error in errors[:limit]:
+        # Pydantic names the types of tuples among the keys.
+        keys = [str(key) for key in error["loc"] if not str(key).startswith("tuple[")]
+        named.append(f"{shortened('.'.join(keys))}: {shortened(error['msg'])}")
     if len(errors) > limit:
         named.append(f"and {len(errors) - limit} more")
     return "; ".join(named)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +19,16 @@ from draem.config import (
     foreign_options,
     migrated_recipe,
 )
-from draem.errors import RecipeError
+from draem.errors import RecipeError, list_invalid, shortened
 from draem.files import write_text
 from draem.training.presets import PRESETS
 
+LARGEST_FILE = 2**20
+"""Most bytes of a recipe file: a polygon of 20,000 corners has room."""
+_LONG_KEY = re.compile(
+    r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){16}""", re.ASCII
+)
+"""A dotted key of more parts than a recipe has: tomllib needs memory for their number squared."""
 _ALTERNATIVES = ({"epochs", "steps", "minutes"}, {"mask", "polygons"})
 
 
@@ -50,7 +57,7 @@ def make_recipe(
     name = str(preset or {**read, **(overrides or {})}.get("preset", DEFAULT_PRESET))
     if name not in PRESETS:
         raise RecipeError(
-            f"there is no preset `{name}`",
+            f"there is no preset `{shortened(name)}`",
             path=None if preset else file,
             expected="one of " + ", ".join(sorted(PRESETS)),
             hint=_suggestion(name, PRESETS),
@@ -94,12 +101,25 @@ def _merge(values: dict[str, Any], options: Mapping[str, Any]) -> None:
 def _read_toml(file: str | Path) -> dict[str, Any]:
     path = Path(file)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        with path.open("rb") as opened:
+            data = opened.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise RecipeError(
+                "the recipe is too large", path=path, expected=f"at most {LARGEST_FILE} bytes"
+            )
+        text = data.decode("utf-8-sig")
+        if _LONG_KEY.search(text):
+            raise RecipeError(
+                "the recipe has a key of too many parts", path=path, expected="section.key"
+            )
+        return tomllib.loads(text)
     except FileNotFoundError as error:
         raise RecipeError("there is no such recipe file", path=path) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: TOML, UTF-8, long numbers
         raise RecipeError(
-            f"the recipe cannot be read ({error})", path=path, expected="a TOML file"
+            f"the recipe cannot be read ({shortened(str(error))})",
+            path=path,
+            expected="a TOML file",
         ) from error
 
 
@@ -128,7 +148,7 @@ def _unknown(
     hint = f"`{key}` belongs under [{homes[0]}]" if homes else None
     place = f" in [{section}]" if section else ""
     return RecipeError(
-        f"the recipe key `{key}`{place} is unknown",
+        f"the recipe key `{shortened(key)}`{place} is unknown",
         path=file,
         hint=hint or _suggestion(key, known) or "Known keys: " + ", ".join(known),
     )
@@ -143,9 +163,8 @@ def _validated(values: dict[str, Any], file: str | Path | None) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        found = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
-        )
         raise RecipeError(
-            "the recipe has values that cannot be used", path=file, found=found
+            "the recipe has values that cannot be used",
+            path=file,
+            found=list_invalid(error.errors()),
         ) from error

@@ -133,10 +133,10 @@ def _rejected(by_group: bool, rate: float, rng: np.random.Generator) -> float:
     for name in range(folds):
         seen = images[fold != name]
         inside = images[fold == name]
-        scores[fold == name] = np.linalg.norm(inside[:, None] - seen[None], axis=2).min(1)
+        scores[fold == name] = np.linalg.norm(inside[:, None] - seen[None], axis=2).min(1) / 10
     found = calibrate(scores.tolist(), rate, groups=groups if by_group else None)
     new = rng.normal(size=(50, 2))
-    distance = np.linalg.norm(new[:, None] - images[None], axis=2).min(1)
+    distance = np.linalg.norm(new[:, None] - images[None], axis=2).min(1) / 10
     return float((distance >= found.threshold).mean())
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import runpy
+import time
 import tomllib
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +240,21 @@ def test_wrong_options_are_refused_and_not_blamed_on_the_file(
         ("training", "weight_decay", -0.1),
         ("training", "ssim_of", "channel"),
         ("training", "batch_size", 0),
+        ("training", "batch_size", 10**12),
+        ("training", "epochs", 10**12),
+        ("training", "steps", 10**12),
+        ("training", "minutes", 1e12),
+        ("training", "learning_rate", 1e6),
+        ("training", "checkpoint_seconds", 1e300),
+        ("training", "l2_weight", 1e300),
+        ("training", "group_by", "x" * 1001),
+        ("network", "image_size", (10**9, 64)),
+        ("network", "tile", 32 * 10**9),
+        ("network", "discriminative_width", 10**9),
+        ("simulation", "fills", [1e300] * 5),
+        ("simulation", "textures", "x" * 5000),
+        ("simulation", "profile", []),
+        ("region_of_interest", "mask", "x" * 5000),
         ("training", "batch_size", "many"),
         ("training", "learning_rate", 0),
         ("training", "learning_rate", float("nan")),
@@ -255,8 +272,74 @@ def test_wrong_options_are_refused_and_not_blamed_on_the_file(
 def test_a_value_of_the_wrong_type_or_out_of_range_is_refused_by_name(
     section: str, key: str, value: object
 ) -> None:
+    asked = {section: {key: value}}
+    key = "image_size" if key == "tile" and value == 32 * 10**9 else key  # which it sets
     with pytest.raises(RecipeError, match=rf"cannot be used. Found {section}\.{key}"):
-        make_recipe(overrides={section: {key: value}})
+        make_recipe(overrides=asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a = " + "[" * 100_000, "recursion"),
+        ("a = " + "{a = " * 100_000, "recursion"),
+        ("[training]\nseed = " + "9" * 5000, "4300 digits"),
+        ("[training]\nseed = 0x" + "f" * 50_000, r"training\.seed"),
+        ("[training]\n" + "k" * 100_000 + " = 1", r"k{200}\.\.\. \(100000 characters\).*unknown"),
+        (".".join("a" * 50_000) + " = 1", "a key of too many parts"),
+        ("[" + " . ".join("a" * 50_000) + "]", "a key of too many parts"),
+        ("x = {" + ".".join(['"a"', "'b'"] * 25_000) + " = 1}", "a key of too many parts"),
+        ("-" * 100_000, "cannot be read"),
+        ('"' * 99_999, "cannot be read"),
+        ("x" * (2**20 + 1), "too large.*at most 1048576 bytes"),
+        ('preset = "' + "x" * 100_000 + '"', r"no preset `x{200}\.\.\. \(100000 characters\)`"),
+        ("\n".join(f"a{number} = 1" for number in range(50_000)), "`a0` is unknown"),
+        (
+            "[region_of_interest]\npolygons = [[" + "[7, 0.5]," * 20_000 + "]]",
+            r"polygons\.0\.0\.0: .*; and \d+ more\.",
+        ),
+    ],
+)
+def test_a_hostile_file_is_refused_at_once(toml: Any, text: str, problem: str) -> None:
+    file = toml(text)
+    tracemalloc.start()
+    start = time.process_time()
+    with pytest.raises(RecipeError, match=problem) as raised:
+        make_recipe(file=file)
+    seconds, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert raised.value.path == file
+    assert len(str(raised.value)) < 2000
+    assert seconds < 5
+    assert peak < 200 * 2**20
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device")
+def test_a_file_without_end_is_refused() -> None:
+    with pytest.raises(RecipeError, match="too large"):
+        make_recipe(file="/dev/zero")
+
+
+def test_long_texts_and_numbers_are_no_long_keys(toml: Any) -> None:
+    corners = ", ".join("[0.25, 0.75]" for _ in range(1000))
+    text = (
+        '[simulation]\ntextures = "a/b.c/../../d"\n[training]\n'
+        f"group_by = '^(................)'\n[region_of_interest]\npolygons = [[{corners}]]\n"
+    )
+    recipe = make_recipe(file=toml(text))
+    assert recipe.simulation.textures == "a/b.c/../../d"
+    assert recipe.training.group_by == "^(................)"
+    assert len(recipe.region_of_interest.polygons[0]) == 1000
+
+
+@pytest.mark.parametrize(("batch", "side"), [(2**15, 256), (2**13, 512)])
+def test_batches_larger_than_any_machine_holds_are_refused(batch: int, side: int) -> None:
+    asked = {"training": {"batch_size": batch}, "network": {"image_size": (side, side)}}
+    assert make_recipe("published", overrides=asked).resolve().training.batch_size == batch
+    asked["training"]["batch_size"] = batch + 1
+    recipe = make_recipe("published", overrides=asked)
+    with pytest.raises(RecipeError, match=f"{batch + 1} samples of {side}x{side} is more than"):
+        recipe.resolve()
 
 
 def test_images_are_grouped_by_a_word_or_a_regular_expression(toml: Any) -> None:
@@ -376,6 +459,11 @@ def test_what_is_no_image_size_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="N or HxW") as raised:
         parse_image_size(text)
     assert raised.value.found == text
+
+
+def test_an_image_size_of_thousands_of_digits_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"N or HxW.*9{200}\.\.\. \(5000 characters\)"):
+        parse_image_size("9" * 5000)
 
 
 @pytest.mark.parametrize("preset", ["compact", "full"])
