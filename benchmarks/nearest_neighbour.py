@@ -175,11 +175,12 @@ def _draw(methods: dict[str, dict[str, list[dict[str, float]]]]) -> Path:
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    categories = list(next(iter(methods.values())))
     figure, panels = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     for axes, key, title in zip(
         panels, ("image_auroc", "pixel_ap"), ("image AUROC, %", "pixel AP, %"), strict=True
     ):
+        first = next(iter(methods.values()))
+        categories = [name for name, seeds in first.items() if np.isfinite(seeds[0][key])]
         for number, (name, found) in enumerate(methods.items()):
             values = [
                 100 * statistics.mean(one[key] for one in found.get(category, [{key: np.nan}]))
