@@ -17,7 +17,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
-from draem.errors import DraemWarning
+from draem.errors import DraemWarning, shown
 from draem.files import delete_abandoned, held_open, refuse_link, replacing, write_bytes
 
 EXPORTED = (".onnx", ".xml", ".mnn")
@@ -95,8 +95,8 @@ def read_embedded(path: Path) -> str | None:
 def warn_unverified(path: str | Path) -> None:
     """Warn that nothing tells whether a model file is as it was written."""
     warnings.warn(
-        f"{path}: an earlier draem wrote this file, without a hash of its model card. Damage to "
-        "the threshold would not be noticed. `draem calibrate` adds the hash.",
+        f"{shown(path)}: an earlier draem wrote this file, without a hash of its model card. "
+        "Damage to the threshold would not be noticed. `draem calibrate` adds the hash.",
         DraemWarning,
         stacklevel=2,
     )

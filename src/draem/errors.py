@@ -21,9 +21,15 @@ Each says what was expected, what came instead and what to do about it::
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+_OTHERS = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
+_ACTING = re.compile(f"[\0-\x1f{_OTHERS}]")
+_ACTING_BUT_LINES = re.compile(f"[\0-\x09\x0b-\x1f{_OTHERS}]")
+"""Characters that act on a terminal, with and without the end of a line."""
 
 
 class DraemError(Exception):
@@ -54,15 +60,15 @@ class DraemError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        head = f"{self.path}: {self.problem}" if self.path is not None else self.problem
-        sentences = [head]
+        path = "" if self.path is None else f"{shown(self.path)}: "
+        sentences = [f"{path}{self.problem}"]
         if self.expected is not None:
             sentences.append(f"Expected {self.expected}")
         if self.found is not None:
             sentences.append(f"Found {self.found}")
         if self.hint is not None:
             sentences.append(self.hint)
-        return "".join(_ended(sentence) for sentence in sentences).rstrip()
+        return shown("".join(_ended(sentence) for sentence in sentences).rstrip(), lines=True)
 
     def __reduce__(self) -> tuple[object, ...]:
         keywords = {
@@ -213,14 +219,33 @@ def list_invalid(errors: Sequence[Mapping[str, Any]], limit: int = 5) -> str:
     return "; ".join(named)
 
 
+def shown(text: object, *, lines: bool = False) -> str:
+    r"""A text that leaves the terminal as it is: characters that would act on it are escaped.
+
+    They are the control characters, those that turn the direction of writing, and what stands for
+    bytes of a file name that are not Unicode.
+
+    Args:
+        text: A name, a path or another text of unknown origin.
+        lines: Leave ends of lines as they are.
+
+    Example:
+        >>> print(shown("\x1b[31mred\n"))
+        \x1b[31mred\n
+    """
+    return (_ACTING_BUT_LINES if lines else _ACTING).sub(
+        lambda found: found[0].encode("unicode_escape").decode(), str(text)
+    )
+
+
 def shortened(text: str, most: int = 200) -> str:
-    """A text of unknown length, cut for a message.
+    """A text of unknown length and origin, cut and on one line for a message.
 
     Example:
         >>> shortened("threshold"), shortened("thresholds", most=9)
         ('threshold', 'threshold... (10 characters)')
     """
-    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+    return shown(text) if len(text) <= most else f"{shown(text[:most])}... ({len(text)} characters)"
 
 
 def counted(number: int, what: str) -> str:

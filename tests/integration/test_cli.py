@@ -22,7 +22,7 @@ import torch
 
 import draem
 from draem.inspection.torch_runtime import TorchRuntime
-from draem.model_file import read_card
+from draem.model_file import read_card, write_card
 
 Cli = Callable[..., "object"]
 
@@ -399,6 +399,75 @@ def test_train_from_the_warm_start_or_from_scratch(
         assert card.recipe.training.init == ("scratch" if name == "scratch" else "warm")
         prints[name] = card.fingerprint
     assert prints["preset"] == prints["warm"] != prints["scratch"]
+
+
+EVIL = "\x1b[31m\x9b2J\x08\u202ered"
+
+
+def is_plain(text: str) -> bool:
+    return all(character.isprintable() or character == "\n" for character in text)
+
+
+def test_nothing_in_a_card_acts_on_the_terminal(
+    draem_cli: Cli, tiny_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / f"{EVIL}.safetensors"
+    shutil.copy(tiny_model, path)
+    card = read_card(path).replace(preset=EVIL, versions={EVIL: f"1\n{EVIL}"}, figures={EVIL: 0.5})
+    write_card(path, card)
+    for options in ((), ("--json",)):
+        outcome = draem_cli("info", path, *options)
+        assert outcome.status == 0, outcome.err
+        assert is_plain(outcome.out + outcome.err)
+        assert "u202ered" in outcome.out
+    assert json.loads(outcome.out)["preset"] == EVIL
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("info", f"{EVIL}.safetensors"),
+        ("inspect", f"{EVIL}.onnx", "{out}", "--out", "{out}/results"),
+        ("inspect", "{model}", f"{{out}}/{EVIL}", "--out", "{out}/results"),
+        ("inspect", "{model}", "{images}", "--out", f"{{out}}/{EVIL}"),
+        ("train", f"{EVIL}", "--out", "{out}/run"),
+        ("train", "{images}", "--out", "{out}/run", "--recipe", "{recipe}"),
+        ("train", "{images}", "--out", "{out}/run", "--image-size", EVIL),
+        ("train", "{images}", "--out", "{out}/run", "--group-by", f"({EVIL}"),
+        ("evaluate", "{model}", EVIL, "--out", "{out}/report"),
+        ("calibrate", "{model}", EVIL, "--false-reject-rate", "0.1"),
+        ("calibrate", "{model}", "{images}", "--false-reject-rate", "0.5"),
+        ("export", EVIL),
+        ("simulate", EVIL, "--out", "{out}/sheet.png"),
+        ("import-upstream", EVIL, EVIL, "--out", "{out}/m.safetensors"),
+        ("info", "--\x1b[31mred"),  # typer's own message
+        ("train", "{images}", "--preset", EVIL),
+        (EVIL,),
+    ],
+    ids=lambda arguments: f"{arguments[0]!r}",
+)
+def test_nothing_in_a_name_acts_on_the_terminal(
+    draem_cli: Cli, tiny_model: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    images = tmp_path / f"images {EVIL}"
+    images.mkdir()
+    (images / f"{EVIL}.png").write_bytes(b"no image")
+    cv2.imwrite(str(images / f"good {EVIL}.png"), np.zeros((70, 70, 3), np.uint8))
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f"[training]\n{json.dumps(EVIL)} = 1\n")
+    places = {"out": tmp_path, "model": tiny_model, "images": images, "recipe": recipe}
+    outcome = draem_cli(*(argument.format(**places) for argument in arguments))
+    assert is_plain(outcome.out + outcome.err)
+    assert "red" in outcome.out + outcome.err
+
+
+def test_an_old_model_file_is_told_as_a_warning() -> None:
+    old = Path(__file__).parents[1] / "data" / "format-1" / "whole.safetensors"
+    command = [sys.executable, "-m", "draem", "info", str(old)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0
+    assert ended.stderr.startswith(f"warning: {old}: an earlier draem wrote this file")
+    assert ended.stderr.count("\n") == 1
 
 
 def test_info_shows_the_model(draem_cli: Cli, trained_run: Path) -> None:

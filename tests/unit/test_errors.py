@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from draem import errors
-from draem.errors import DatasetError, DraemError, ImageError, InputError, list_problems
+from draem.errors import (
+    DatasetError,
+    DraemError,
+    ImageError,
+    InputError,
+    list_problems,
+    shown,
+)
 
 
 def all_kinds(kind: type[DraemError] = DraemError) -> list[type[DraemError]]:
@@ -36,6 +43,26 @@ def test_everything_known_is_said_in_order() -> None:
 def test_a_sentence_keeps_the_mark_it_ends_with(mark: str) -> None:
     error = DraemError("unknown", found=f"the end{mark}", hint="Did you mean `epochs`?")
     assert str(error) == f"unknown. Found the end{mark} Did you mean `epochs`?"
+
+
+ACTING = "".join(map(chr, [0, 7, 8, 9, 13, 27, 127, 0x9B, 0x202E, 0x2066, 0xFEFF, 0xDC9B]))
+
+
+def test_characters_that_act_on_a_terminal_are_escaped() -> None:
+    assert shown("\x1b[31m\x9b2Jred\u202e\n\udcff") == r"\x1b[31m\x9b2Jred\u202e\n\udcff"
+    assert shown("a\nb\x1b", lines=True) == "a\nb\\x1b"
+    for text in ("plain", "Maß 名 \U0001f600 e\u0301", r"C:\new\x1b"):
+        assert shown(text) == text
+    for character in ACTING:
+        assert shown(character).isascii()
+        assert shown(character).isprintable()
+
+
+def test_every_part_of_an_error_is_escaped() -> None:
+    error = InputError(ACTING, path=f"a{ACTING}\nb", expected=ACTING, found=ACTING, hint=ACTING)
+    assert str(error).isascii()
+    assert str(error).isprintable()
+    assert error.path == Path(f"a{ACTING}\nb")
 
 
 def test_a_list_of_problems_stands_on_lines_of_its_own() -> None:

@@ -21,6 +21,7 @@ from draem.cli import (
     simulate,
     train,
 )
+from draem.cli.terminal import tell
 from draem.errors import DraemError, DraemWarning, TrainingInterrupted, missing_dependency
 
 app = typer.Typer(
@@ -71,13 +72,14 @@ def run() -> None:
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, DraemWarning):
-            typer.echo(f"warning: {message}", err=True)
+            tell(f"warning: {message}", err=True)
         else:
             show_others(message, category, *place, **more)
 
-    warnings.showwarning = show
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            app()
     except TrainingInterrupted as error:
         _fail(str(error), EXIT_INTERRUPTED)
     except DraemError as error:
@@ -94,5 +96,5 @@ def run() -> None:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    typer.echo(message, err=True)
+    tell(message, err=True)
     sys.exit(status)

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from draem.cli.shared_options import Device, Model, Threads
-from draem.cli.terminal import bar, stderr_console, told_when_stopped
+from draem.cli.terminal import bar, stderr_console, tell, told_when_stopped
+from draem.errors import shown
 
 
 def command(
@@ -66,15 +67,15 @@ def command(
             progress=progress,
         )
     for path, reason in result.failures:
-        typer.echo(f"warning: {path}: {reason}; it took no part", err=True)
+        tell(f"warning: {shown(path)}: {shown(reason)}; it took no part", err=True)
     if result.copies:
-        typer.echo(f"warning: {told_copies(result.copies)}", err=True)
+        tell(f"warning: {told_copies(result.copies)}", err=True)
     if result.grouping:
-        typer.echo(result.grouping, err=True)
+        tell(result.grouping, err=True)
     found = result.calibration
     for line in (
         *(f"{name} {words}" for name, words in guarantees(found).items()),
         *remarks(found),
     ):
-        typer.echo(f"{line[0].upper()}{line[1:]}.")
-    typer.echo(result.model)
+        tell(f"{line[0].upper()}{line[1:]}.")
+    tell(result.model)

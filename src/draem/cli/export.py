@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from draem.cli.terminal import stderr_console, told_when_stopped
+from draem.cli.terminal import stderr_console, tell, told_when_stopped
 
 
 class To(StrEnum):
@@ -49,4 +49,4 @@ def command(
         f"maps and scores of {made.images} pictures differ by at most "
         f"{made.largest_difference:.1e} from the model's"
     )
-    typer.echo(made.path)
+    tell(made.path)

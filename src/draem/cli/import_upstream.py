@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from draem.cli.terminal import tell
+
 
 def command(
     reconstructive: Annotated[Path, typer.Argument(help="The published NAME.pckl.")],
@@ -23,4 +25,4 @@ def command(
     draem.import_upstream(
         reconstructive, discriminative, out, image_size=parse_image_size(image_size)
     )
-    typer.echo(out)
+    tell(out)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
 
 from draem.cli.shared_options import Model
-from draem.errors import counted
+from draem.cli.terminal import tell
+from draem.errors import counted, shown
 
 
 def command(
@@ -25,7 +27,7 @@ def command(
     check_kind(path)
     card = read_verified_card(path)
     if as_json:
-        typer.echo(card.model_dump_json(indent=2))
+        tell(json.dumps(card.model_dump(mode="json"), indent=2))
         return
     network = card.network
     height, width = network.image_size
@@ -63,4 +65,4 @@ def command(
     facts |= {f"made with {name}": version for name, version in card.versions.items()}
     widest = max(map(len, facts))
     for name, value in facts.items():
-        typer.echo(f"{name:<{widest}}  {value}")
+        tell(f"{name:<{widest}}  {shown(value)}")

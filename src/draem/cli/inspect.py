@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from draem.cli.shared_options import Device, Model, Threads
-from draem.cli.terminal import bar, stderr_console, told_when_stopped
-from draem.errors import counted
+from draem.cli.terminal import bar, stderr_console, tell, told_when_stopped
+from draem.errors import counted, shown
 
 if TYPE_CHECKING:
     from draem.inspection.folder import Summary
@@ -69,7 +69,7 @@ def command(
         resized = inspector.card.network.tile is None
         inspector = inspector.with_tiles(tile, overlap)
         if resized and inspector.threshold is not None:
-            typer.echo(_NOT_TRAINED_ON_TILES, err=True)
+            tell(_NOT_TRAINED_ON_TILES, err=True)
     if roi is not None and inspector.threshold is not None:
         console.print(
             "The threshold was found without this region of interest. Scores are not higher within "
@@ -92,13 +92,13 @@ def command(
             inspector, paths, out, coco=coco, maps=maps, overlays=overlays, progress=count
         )
     for path, message in summary.failures:
-        typer.echo(f"error: {path}: {message}", err=True)
-    typer.echo(
+        tell(f"error: {shown(path)}: {shown(message)}", err=True)
+    tell(
         f"{counted(summary.images, 'image')}: {_decided(summary, inspector.card.calibration)}, "
         f"{len(summary.failures)} could not be read",
         err=True,
     )
-    typer.echo(summary.results)
+    tell(summary.results)
     if summary.failures:
         raise typer.Exit(EXIT_SOME_FAILED)
 

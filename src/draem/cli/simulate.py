@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from draem.cli.recipe_options import recipe_options
+from draem.cli.terminal import tell
 from draem.config import DEFAULT_PRESET, PresetName
 
 
@@ -58,4 +59,4 @@ def command(
     title = f"Simulated anomalies: {made.preset}, {made.simulation.profile}, seed {seed}"
     make_folder(out.parent)
     write_png(out, simulation_sheet(batch, title))
-    typer.echo(out)
+    tell(out)

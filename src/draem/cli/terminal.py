@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from draem.errors import shown
 from draem.progress import file_progress
 
 if TYPE_CHECKING:
@@ -25,6 +26,18 @@ def stderr_console() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def tell(text: object, *, err: bool = False) -> None:
+    """Print a text in which no character acts on the terminal.
+
+    Args:
+        text: Lines.
+        err: Print it to standard error, where everything but results goes.
+    """
+    import typer
+
+    typer.echo(shown(text, lines=True), err=err)
+
+
 @contextmanager
 def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar with the time left; calls of (done, total) move it."""
@@ -35,19 +48,15 @@ def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def told_when_stopped(told: Callable[[], str]) -> Iterator[None]:
     """Say how things stand where Ctrl-C stops the work, and let it stop."""
-    import typer
-
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"stopped: {told()}", err=True)
+        tell(f"stopped: {told()}", err=True)
         raise
 
 
 def finish_evaluation(evaluation: Evaluation, out: Path, title: str | None = None) -> None:
     """Print the figures, write metrics.json and the report, and print the report's path."""
-    import typer
-
     from draem.reporting import write_metrics, write_report
 
     names = ("false_reject_rate", "miss_rate", "normal_review_rate", "anomalous_review_rate")
@@ -55,11 +64,11 @@ def finish_evaluation(evaluation: Evaluation, out: Path, title: str | None = Non
     figures = evaluation.metrics | {k: rate for k, rate in rates.items() if rate is not None}
     widest = max(map(len, figures))
     for name, value in figures.items():
-        typer.echo(f"{name:<{widest}} {percent(value):>6}")
+        tell(f"{name:<{widest}} {percent(value):>6}")
     if math.isnan(evaluation.metrics["pixel_auroc"]) and evaluation.counts["anomalous"]:
-        typer.echo("There are no masks, so figures of pixels are undefined.", err=True)
+        tell("There are no masks, so figures of pixels are undefined.", err=True)
     write_metrics(evaluation, out)
-    typer.echo(write_report(evaluation, out, title=title).resolve())
+    tell(write_report(evaluation, out, title=title).resolve())
 
 
 def percent(value: float) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from draem.cli.recipe_options import recipe_options
 from draem.cli.shared_options import Device
-from draem.cli.terminal import stderr_console
+from draem.cli.terminal import stderr_console, tell
 from draem.config import DEFAULT_PRESET, PresetName, ResolvedRecipe
 from draem.errors import counted
 
@@ -98,20 +98,20 @@ def command(
     _warn_of_few_steps(result.recipe, result.steps)
     calibration = result.card.calibration
     if calibration is None:
-        typer.echo("No threshold: no image was held out to find one.", err=True)
+        tell("No threshold: no image was held out to find one.", err=True)
     else:
-        typer.echo(f"Threshold {calibration.threshold:.4g}: {guarantee(calibration)}.", err=True)
+        tell(f"Threshold {calibration.threshold:.4g}: {guarantee(calibration)}.", err=True)
         assumed = proviso(cross_fitted=calibration.cross_fitted)
-        typer.echo(f"{assumed[0].upper()}{assumed[1:]}.", err=True)
+        tell(f"{assumed[0].upper()}{assumed[1:]}.", err=True)
         asked = result.recipe.training.false_reject_rate
         if calibration.false_reject_rate > asked:
             kind = "images" if calibration.groups is None else "groups"
-            typer.echo(
+            tell(
                 f"A rate of {100 * asked:g}% needs at least {images_needed(asked)} held-out "
                 f"{kind}; there were {calibration.parts}.",
                 err=True,
             )
-    typer.echo(result.model)
+    tell(result.model)
 
 
 def _warn_of_few_steps(recipe: ResolvedRecipe, steps: int) -> None:
@@ -120,7 +120,7 @@ def _warn_of_few_steps(recipe: ResolvedRecipe, steps: int) -> None:
 
     usual = make_recipe(recipe.preset).training.steps
     if recipe.training.minutes is not None and usual is not None and steps < usual / 2:
-        typer.echo(
+        tell(
             f"warning: only {counted(steps, 'step')} fitted into {recipe.training.minutes:g} "
             f"minutes; the preset `{recipe.preset}` has {usual}. Give more time, or leave "
             "--minutes out",

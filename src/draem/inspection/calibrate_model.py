@@ -16,7 +16,7 @@ from draem.datasets.image_source import fingerprint_of
 from draem.datasets.likeness import Look, look_at
 from draem.datasets.mvtec import gather_good_images
 from draem.datasets.split import train_held_out_split
-from draem.errors import DatasetError, ImageError, InputError, counted
+from draem.errors import DatasetError, ImageError, InputError, counted, shown
 from draem.files import check_writable
 from draem.imaging.decode import decode_image
 from draem.inspection.calibration import calibrate, check_rates, pixel_level
@@ -133,7 +133,7 @@ def told_copies(copies: Sequence[tuple[Path, Path]]) -> str:
         '1 file is a copy of another and does not count: b.png (of a.png)'
     """
     count = len(copies)
-    named = ", ".join(f"{path} (of {first})" for path, first in copies[:_NAMED])
+    named = ", ".join(f"{shown(path)} (of {shown(first)})" for path, first in copies[:_NAMED])
     more = f" and {count - _NAMED} more" if count > _NAMED else ""
     files = "1 file is a copy" if count == 1 else f"{count} files are copies"
     return f"{files} of another and {'does' if count == 1 else 'do'} not count: {named}{more}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from draem._version import __version__
+from draem.errors import shown
 from draem.evaluation.outcome import Outcome, ScoredImage, outcome_at, wilson_interval
 from draem.evaluation.result import Evaluation
 from draem.files import make_folder, write_text
@@ -95,6 +96,7 @@ def render_report(evaluation: Evaluation, *, title: str | None = None) -> str:
     environment = Environment(
         loader=PackageLoader("draem.reporting", "templates"),
         autoescape=True,
+        finalize=lambda value: shown(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -19,7 +19,7 @@ from draem._version import __version__
 from draem.config import Recipe, ResolvedRecipe
 from draem.datasets.image_cache import Cache, CacheMode
 from draem.datasets.split import group_folds
-from draem.errors import RecipeError, TrainingInterrupted
+from draem.errors import RecipeError, TrainingInterrupted, shown
 from draem.files import explained_output, locked
 from draem.imaging.roi import encode_roi
 from draem.inspection.calibration import calibrate
@@ -303,12 +303,13 @@ def _read(data: str | Path, recipe: ResolvedRecipe, cache: Cache, console: Conso
     with file_progress(console) as progress:
         images = read_run_images(data, recipe, progress, cache)
     if images.grouping:
-        console.print(images.grouping, highlight=False)
+        console.print(shown(images.grouping), highlight=False, markup=False)
     if images.training.folder is not None:
         size = (images.training.nbytes + images.held_out.nbytes) / 1e9
         console.print(
-            f"Decoded images are kept in {images.training.folder} ({size:.2f} GB).",
+            f"Decoded images are kept in {shown(images.training.folder)} ({size:.2f} GB).",
             highlight=False,
+            markup=False,
         )
     return images
 
