@@ -103,15 +103,16 @@ def test_a_run_is_not_resumed_with_another_recipe(tmp_path: Path) -> None:
 
 def test_asking_for_auto_means_the_size_that_a_run_was_started_with(tmp_path: Path) -> None:
     fixed = make_recipe(
+        "compact",
         overrides={
             "training": {"steps": 12, "seed": 3},
             "network": {"image_size": (256, 384), "scales": 2},
-        }
+        },
     ).resolve()
     run = start_run(tmp_path, fixed)
     assert ASKED.network.image_size == "auto"
     assert resume_run(tmp_path, ASKED) == (run, fixed)
-    other = make_recipe(overrides={"training": {"steps": 12, "seed": 4}})
+    other = make_recipe("compact", overrides={"training": {"steps": 12, "seed": 4}})
     with pytest.raises(RecipeError, match="keeps the recipe") as raised:
         resume_run(tmp_path, other)
     assert raised.value.found == "other values for training.seed"
