@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -192,10 +193,10 @@ def test_a_rate_that_so_few_images_cannot_support_is_refused(
 def test_a_model_that_cannot_be_written_is_refused_before_the_work(
     model: Path, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: Path, **_: object) -> None:
-        raise OSError(errno.EROFS, "Read-only file system", str(self))
+    def refuse(path: Path, *_: int) -> int:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     calls: list[int] = []
     with pytest.raises(OutputError, match=rf"{model.name}: cannot be written \(Read-only"):
         calibrate_model(model, good, false_reject_rate=0.5, progress=lambda *_: calls.append(1))
