@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from draem.errors import DatasetError, counted
+from draem.errors import DatasetError, counted, shown
 from draem.imaging.decode import IMAGE_SUFFIXES, is_image_path
 
 _THUMBNAILS = ("@eadir", "__macosx", "thumbnails", ".thumbnails")
@@ -82,7 +82,7 @@ def log_taken(search: Search) -> None:
     if left_out := sorted(search.left_out.items()):
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out)
         line += f". Left out: {reasons}"
-    logging.getLogger("draem").info("%s.", line)
+    logging.getLogger("draem").info("%s.", shown(line))
 
 
 def _masks_next_to_images(images: Iterable[Path]) -> list[Path]:
