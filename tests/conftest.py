@@ -97,11 +97,13 @@ def write_tiny_model() -> Callable[..., ModelCard]:
 @pytest.fixture(scope="session")
 def tiny_model(
     write_tiny_model: Callable[..., ModelCard], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A model file with random weights; not to be changed."""
+) -> Iterator[Path]:
+    """A model file with random weights; whoever changes it fails the run."""
     path = tmp_path_factory.mktemp("tiny") / "model.safetensors"
     write_tiny_model(path)
-    return path
+    written = path.read_bytes()
+    yield path
+    assert path.read_bytes() == written, "a test changed the model that all share; change a copy"
 
 
 @pytest.fixture(scope="session")

@@ -455,7 +455,8 @@ def test_nothing_in_a_name_acts_on_the_terminal(
     cv2.imwrite(str(images / f"good {EVIL}.png"), np.zeros((70, 70, 3), np.uint8))
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(f"[training]\n{json.dumps(EVIL)} = 1\n")
-    places = {"out": tmp_path, "model": tiny_model, "images": images, "recipe": recipe}
+    model = shutil.copy(tiny_model, tmp_path / "model.safetensors")
+    places = {"out": tmp_path, "model": model, "images": images, "recipe": recipe}
     outcome = draem_cli(*(argument.format(**places) for argument in arguments))
     assert is_plain(outcome.out + outcome.err)
     assert "red" in outcome.out + outcome.err
