@@ -355,7 +355,11 @@ def _damaged(path: str | Path, problem: str) -> ModelFileError:
 
 def _metadata(card: ModelCard) -> dict[str, str]:
     text = card.model_dump_json()
-    return {_KEY: text, _HASH_KEY: hashlib.sha256(text.encode()).hexdigest()}
+    return {_KEY: text, _HASH_KEY: _digest(text)}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _card_of(path: str | Path, file: Any) -> ModelCard:
@@ -369,7 +373,7 @@ def _card_of(path: str | Path, file: Any) -> ModelCard:
         )
     if digest is None:
         warn_unverified(path)
-    elif digest != hashlib.sha256(text.encode()).hexdigest():
+    elif digest != _digest(text):
         raise _damaged(path, "what the file says of its model is damaged: it does not match")
     return parse_card(path, text)
 

@@ -22,6 +22,7 @@ from draem.imaging.tiff_header import read_tiff_content
 
 MIN_SIDE = 16
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF")
+TOLD_FORMATS = "PNG, JPEG, BMP, TIFF, WebP, PGM, PPM or GIF"
 
 _MOST_TEXT = 2**26
 _BYTES_BETWEEN_CLOCKS = 2**14
@@ -150,7 +151,7 @@ def _unidentified(path: Path) -> ImageError:
     return ImageError(
         "is not an image that draem can read",
         path=path,
-        expected="a whole PNG, JPEG, BMP, TIFF, WebP, PGM, PPM or GIF file",
+        expected=f"a whole {TOLD_FORMATS} file",
         found=None if content is None else f"a TIFF of {content}",
         hint="Remove it, or convert it to PNG",
     )

@@ -13,18 +13,20 @@ import os
 import sys
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from draem.errors import InputError, ModelFileError, missing_dependency
+from draem.errors import InputError, ModelFileError
+from draem.inspection.loading import load_runtime
+from draem.inspection.runtime import ModelInput, Runtime, check_exported, check_input
+from draem.model_card import ModelCard
 from draem.model_file import read_card
 
-_EXTRAS = {".xml": "openvino", ".mnn": "mnn"}
 
-
-class ExportedRuntime:
-    """An exported model in the library that runs it.
+class ExportedRuntime(ABC):
+    """An exported model in the library that runs it, on the CPU.
 
     A pickle holds the file's path, and the file is read again.
 
@@ -32,25 +34,56 @@ class ExportedRuntime:
         fork_hint: What to do if it must run in a forked process and cannot.
 
     Args:
-        path: The model file.
+        path: The model file; OpenVINO's weights are next to it in a `.bin` file.
         device: `auto` or `cpu`.
-        threads: How many it may use; None for one per core.
+        threads: How many it may use, at most one per core; None for one per core.
         fingerprint: That of the model's weights, which a pickle is compared with.
+
+    Raises:
+        ModelFileError: The library cannot load it, or an output is missing.
+        InputError: The device is not the CPU, or the process was forked from one that uses the
+            library and this one does not survive it.
     """
 
-    fork_hint = "Fork while no thread is running the model, or load it after the fork"
+    fork_hint: ClassVar[str] = (
+        "Fork while no thread is running the model, or load it after the fork"
+    )
 
     def __init__(
-        self, path: Path, device: str, threads: int | None, fingerprint: str | None
+        self,
+        path: Path,
+        device: str = "auto",
+        threads: int | None = None,
+        fingerprint: str | None = None,
     ) -> None:
         self._origin = path.absolute(), device, threads, fingerprint
         self._one_at_a_time = threading.Lock()
         self._inside: set[int] = set()
         self._works = True
         _loaded.add(self)
+        self._inputs, self._names = self._open(path, threads)
+        check_exported(path, device, self._names)
+
+    @abstractmethod
+    def _open(self, path: Path, threads: int | None) -> tuple[list[ModelInput], list[str]]:
+        """Load the file; what the model takes, and the names of its outputs."""
+
+    @classmethod
+    def load(
+        cls, path: Path, device: str = "auto", threads: int | None = None
+    ) -> tuple[ModelCard, Self]:
+        """Read an exported model and make it ready to run; errors as of the class.
+
+        Raises:
+            ModelFileError: The model takes other images than its card says.
+        """
+        card = read_card(path)
+        runtime = cls(path, device, threads, card.fingerprint)
+        check_input(path, card.network.image_size, runtime._inputs)
+        return card, runtime
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _open_again, (type(self), *self._origin)
+        return _open_again, self._origin
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
@@ -90,27 +123,17 @@ class ExportedRuntime:
 _loaded: weakref.WeakSet[ExportedRuntime] = weakref.WeakSet()
 
 
-def _open_again(
-    kind: type[ExportedRuntime],
-    path: Path,
-    device: str,
-    threads: int | None,
-    fingerprint: str | None,
-) -> ExportedRuntime:
-    found = read_card(path).fingerprint
-    if fingerprint is not None and found != fingerprint:
+def _open_again(path: Path, device: str, threads: int | None, fingerprint: str | None) -> Runtime:
+    card, runtime = load_runtime(path, device, threads)
+    if fingerprint is not None and card.fingerprint != fingerprint:
         raise ModelFileError(
             "the file holds another model than the one that was pickled",
             path=path,
             expected=f"weights of fingerprint {fingerprint}",
-            found=found,
+            found=card.fingerprint,
             hint="Load the model again with draem.load",
         )
-    try:
-        return kind(path, device, threads, fingerprint)
-    except ModuleNotFoundError as error:
-        what = f"running a {path.suffix.lower()} model"
-        raise missing_dependency(error, what, _EXTRAS.get(path.suffix.lower(), "")) from error
+    return runtime
 
 
 def _after_fork() -> None:

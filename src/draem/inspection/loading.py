@@ -9,6 +9,8 @@ from typing import NamedTuple
 from draem.errors import InputError, ModelFileError, missing_dependency
 from draem.imaging.roi import RoiLike
 from draem.inspection.inspector import Inspector
+from draem.inspection.runtime import Runtime
+from draem.model_card import ModelCard
 from draem.model_file import check_exists
 
 
@@ -60,14 +62,20 @@ def load(
     if threads is not None and threads < 1:
         raise InputError("the number of threads must be positive", found=str(threads))
     check_kind(path)
+    card, runtime = load_runtime(path, device, threads)
+    return Inspector(card, runtime, min_area=min_area, region_of_interest=region_of_interest)
+
+
+def load_runtime(path: Path, device: str, threads: int | None) -> tuple[ModelCard, Runtime]:
+    """The card of a model file and what runs it; errors as of `load`."""
     home = _RUNTIMES[path.suffix.lower()]
     try:
         module = importlib.import_module(f"draem.inspection.{home.module}")
-        card, runtime = getattr(module, home.loader)(path, device, threads)
+        found: tuple[ModelCard, Runtime] = getattr(module, home.loader)(path, device, threads)
     except ImportError as error:
         what = f"running a {path.suffix.lower()} model"
         raise missing_dependency(error, what, home.extra, home.library) from error
-    return Inspector(card, runtime, min_area=min_area, region_of_interest=region_of_interest)
+    return found
 
 
 def check_kind(path: Path) -> None:

@@ -20,13 +20,9 @@ from draem.inspection.runtime import (
     ModelInput,
     RuntimeOutput,
     bounded_threads,
-    check_exported,
-    check_input,
     damaged,
     named_output,
 )
-from draem.model_card import ModelCard
-from draem.model_file import read_card
 
 CODE = "draem"
 EXACT_CODE = "draem exact"
@@ -60,32 +56,11 @@ if hasattr(os, "register_at_fork"):
 
 
 class MnnRuntime(ExportedRuntime):
-    """An exported model in MNN on the CPU.
-
-    Attributes:
-        inputs: What the model takes.
-
-    Args:
-        path: The `.mnn` file.
-        device: `auto` or `cpu`.
-        threads: How many it may use, at most one per core; None for one per core.
-        fingerprint: That of the model's weights, which a pickle is compared with.
-
-    Raises:
-        ModelFileError: MNN cannot load it, or an output is missing.
-        InputError: The device is not the CPU, or the process was forked from one that uses MNN.
-    """
+    """An exported model in MNN."""
 
     fork_hint = "Load it with threads=1 before the fork, or use MNN only after it"
 
-    def __init__(
-        self,
-        path: Path,
-        device: str = "auto",
-        threads: int | None = None,
-        fingerprint: str | None = None,
-    ) -> None:
-        super().__init__(path, device, threads, fingerprint)
+    def _open(self, path: Path, threads: int | None) -> tuple[list[ModelInput], list[str]]:
         used = bounded_threads(threads)
         if _Pool.lost:
             raise self._forked_error()
@@ -112,13 +87,12 @@ class MnnRuntime(ExportedRuntime):
             except (SystemError, UnicodeEncodeError) as error:
                 raise damaged(path, "MNN") from error
             info = self._module.get_info()
-        self._names = info["outputNames"]
-        self.inputs = [
+        self._expr = MNN.expr
+        inputs = [
             ModelInput(name, str(given.dtype).rpartition(".")[2], tuple(given.shape[1:]))
             for name, given in zip(info["inputNames"], info["inputs"], strict=True)
         ]
-        check_exported(path, device, self._names)
-        self._expr = MNN.expr
+        return inputs, info["outputNames"]
 
     def _survives_fork(self) -> bool:
         return super()._survives_fork() and not _Pool.started
@@ -133,14 +107,7 @@ class MnnRuntime(ExportedRuntime):
         return named_output(dict(zip(self._names, outputs, strict=True)))
 
 
-def load_mnn_runtime(
-    path: Path, device: str = "auto", threads: int | None = None
-) -> tuple[ModelCard, MnnRuntime]:
-    """Read an exported model and make it ready to run; errors as of `MnnRuntime`."""
-    card = read_card(path)
-    runtime = MnnRuntime(path, device, threads, card.fingerprint)
-    check_input(path, card.network.image_size, runtime.inputs)
-    return card, runtime
+load_mnn_runtime = MnnRuntime.load
 
 
 @contextlib.contextmanager

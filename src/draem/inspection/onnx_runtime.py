@@ -13,39 +13,17 @@ from draem.inspection.runtime import (
     ModelInput,
     RuntimeOutput,
     bounded_threads,
-    check_exported,
-    check_input,
     damaged,
     named_output,
 )
-from draem.model_card import ModelCard
-from draem.model_file import read_card
 
 _ERRORS_ONLY = 3
 
 
 class OnnxRuntime(ExportedRuntime):
-    """An exported model in ONNX Runtime on the CPU.
+    """An exported model in ONNX Runtime."""
 
-    Args:
-        path: The `.onnx` file.
-        device: `auto` or `cpu`.
-        threads: How many it may use, at most one per core; None for one per core.
-        fingerprint: That of the model's weights, which a pickle is compared with.
-
-    Raises:
-        ModelFileError: ONNX Runtime cannot load it, or an output is missing.
-        InputError: The device is not the CPU.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        device: str = "auto",
-        threads: int | None = None,
-        fingerprint: str | None = None,
-    ) -> None:
-        super().__init__(path, device, threads, fingerprint)
+    def _open(self, path: Path, threads: int | None) -> tuple[list[ModelInput], list[str]]:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -57,13 +35,7 @@ class OnnxRuntime(ExportedRuntime):
             )
         except Exception as error:  # its exceptions have no common base but this
             raise damaged(path, "ONNX Runtime") from error
-        self._names = [output.name for output in self._session.get_outputs()]
-        check_exported(path, device, self._names)
-
-    @property
-    def inputs(self) -> list[ModelInput]:
-        """What the model takes."""
-        return [
+        inputs = [
             ModelInput(
                 given.name,
                 given.type.removeprefix("tensor(").removesuffix(")"),
@@ -71,6 +43,7 @@ class OnnxRuntime(ExportedRuntime):
             )
             for given in self._session.get_inputs()
         ]
+        return inputs, [output.name for output in self._session.get_outputs()]
 
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run a batch of (batch, height, width, 3) uint8 RGB images of the model's size."""
@@ -79,11 +52,4 @@ class OnnxRuntime(ExportedRuntime):
         return named_output(dict(zip(self._names, outputs, strict=True)))
 
 
-def load_onnx_runtime(
-    path: Path, device: str = "auto", threads: int | None = None
-) -> tuple[ModelCard, OnnxRuntime]:
-    """Read an exported model and make it ready to run; errors as of `OnnxRuntime`."""
-    card = read_card(path)
-    runtime = OnnxRuntime(path, device, threads, card.fingerprint)
-    check_input(path, card.network.image_size, runtime.inputs)
-    return card, runtime
+load_onnx_runtime = OnnxRuntime.load

@@ -13,40 +13,15 @@ from draem.inspection.runtime import (
     ModelInput,
     RuntimeOutput,
     bounded_threads,
-    check_exported,
-    check_input,
     damaged,
     named_output,
 )
-from draem.model_card import ModelCard
-from draem.model_file import read_card
 
 
 class OpenVinoRuntime(ExportedRuntime):
-    """An exported model in OpenVINO on the CPU.
+    """An exported model in OpenVINO."""
 
-    Attributes:
-        inputs: What the model takes.
-
-    Args:
-        path: The `.xml` file; its weights are next to it in a `.bin` file.
-        device: `auto` or `cpu`.
-        threads: How many it may use, at most one per core; None for one per core.
-        fingerprint: That of the model's weights, which a pickle is compared with.
-
-    Raises:
-        ModelFileError: OpenVINO cannot load it, or an output is missing.
-        InputError: The device is not the CPU.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        device: str = "auto",
-        threads: int | None = None,
-        fingerprint: str | None = None,
-    ) -> None:
-        super().__init__(path, device, threads, fingerprint)
+    def _open(self, path: Path, threads: int | None) -> tuple[list[ModelInput], list[str]]:
         import openvino
 
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
@@ -57,9 +32,8 @@ class OpenVinoRuntime(ExportedRuntime):
         except RuntimeError as error:
             raise damaged(path, "OpenVINO") from error
         self._request = compiled.create_infer_request()
-        self._names = [output.get_any_name() for output in compiled.outputs]
-        self.inputs = [_described(given) for given in compiled.inputs]
-        check_exported(path, device, self._names)
+        names = [output.get_any_name() for output in compiled.outputs]
+        return [_described(given) for given in compiled.inputs], names
 
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run a batch of (batch, height, width, 3) uint8 RGB images of the model's size."""
@@ -73,11 +47,4 @@ def _described(given: Any) -> ModelInput:
     return ModelInput(given.get_any_name(), str(given.get_element_type().to_dtype()), (*sides[1:],))
 
 
-def load_openvino_runtime(
-    path: Path, device: str = "auto", threads: int | None = None
-) -> tuple[ModelCard, OpenVinoRuntime]:
-    """Read an exported model and make it ready to run; errors as of `OpenVinoRuntime`."""
-    card = read_card(path)
-    runtime = OpenVinoRuntime(path, device, threads, card.fingerprint)
-    check_input(path, card.network.image_size, runtime.inputs)
-    return card, runtime
+load_openvino_runtime = OpenVinoRuntime.load

@@ -129,14 +129,11 @@ class PretrainedDraem(JointModel):
         distances = []
         reconstruction = images
         for place, view in enumerate(self.views):
-            memory = self.memory(place)
-            cells = joint_features(levels, self.lengths, view)  # (batch, height, width, features)
-            whitened = memory.whiten(cells.flatten(1, 2))
-            counterpart = memory(whitened)
-            distance = distances_between(whitened, counterpart).view(cells.shape[:3])
-            distances.append(enlarged(distance, view))
+            cells = joint_features(levels, self.lengths, view)
+            counterparts, distance = compare(self.memory(place), cells, view)
+            distances.append(distance)
             if place == 0:
-                reconstruction = self._picture(counterpart.view(cells.shape))
+                reconstruction = self._picture(counterparts)
         return DraemOutput(reconstruction, self.mask_logits(torch.stack(distances, 1)))
 
     def memory(self, place: int) -> Memory:
@@ -241,18 +238,26 @@ def joint_features(levels: Sequence[Tensor], lengths: Tensor, view: View) -> Ten
     return torch.cat(found, 1).permute(0, 2, 3, 1)
 
 
-def distances_between(features: Tensor, counterparts: Tensor) -> Tensor:
-    """(images, cells) Euclidean distances of features, (images, cells, features) each."""
-    return (features - counterparts).square().sum(2).sqrt()
+def compare(memory: Memory, cells: Tensor, view: View) -> tuple[Tensor, Tensor]:
+    """Find the normal counterparts of features, and how far from them the features are.
 
+    Args:
+        memory: That of the view.
+        cells: (batch, cells down, cells across, features), as `joint_features` gives them.
+        view: How the memory looks at the features.
 
-def enlarged(distances: Tensor, view: View) -> Tensor:
-    """The distances, (batch, height, width), of a view at the finest cells."""
-    if view.shrunk == 1:
-        return distances
-    return functional.interpolate(distances[:, None], scale_factor=view.shrunk, mode="bilinear")[
-        :, 0
-    ]
+    Returns:
+        The counterparts, whitened, as large as `cells`; and the Euclidean distances,
+        (batch, height, width), at the finest cells.
+    """
+    whitened = memory.whiten(cells.flatten(1, 2))
+    counterparts = memory(whitened)
+    distances = (whitened - counterparts).square().sum(2).sqrt().view(cells.shape[:3])
+    if view.shrunk > 1:
+        distances = functional.interpolate(
+            distances[:, None], scale_factor=view.shrunk, mode="bilinear"
+        )[:, 0]
+    return counterparts.view(cells.shape), distances
 
 
 def low_level(distances: Tensor) -> Tensor:

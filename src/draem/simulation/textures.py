@@ -15,6 +15,7 @@ from draem.datasets.folders import find_images
 from draem.datasets.image_source import ImageSource, from_rgb
 from draem.errors import DatasetError, MissingDependencyError, TextureError
 from draem.imaging.decode import decode_image
+from draem.imaging.opening import TOLD_FORMATS
 from draem.imaging.resize import Interpolation, resize_image
 from draem.simulation.palette import procedural_textures
 
@@ -167,7 +168,7 @@ def load_textures(
         raise TextureError(
             "holds no images",
             path=folder,
-            expected="at least one PNG, JPEG, BMP, TIFF or WebP file, here or in a folder below",
+            expected=f"at least one {TOLD_FORMATS} file, here or in a folder below",
             hint="Add some, or leave it out to use the built-in textures",
         )
     try:

@@ -26,8 +26,7 @@ from draem.networks.pretrained import (
     PretrainedDraem,
     View,
     build_pretrained,
-    distances_between,
-    enlarged,
+    compare,
     joint_features,
     make_memory,
 )
@@ -284,8 +283,5 @@ def _trust_in_place(cells: Tensor) -> float:
 
 def _distances(memory: Memory, cells: Tensor, view: View) -> Tensor:
     """(images, height, width) distances of a view's features, at the finest cells."""
-    found = []
-    for image in cells.split(1):  # one at a time fits a CPU's cache
-        whitened = memory.whiten(image.flatten(1, 2).float())
-        found.append(distances_between(whitened, memory(whitened)).view(image.shape[:3]))
-    return enlarged(torch.cat(found), view)
+    # One image at a time fits a CPU's cache.
+    return torch.cat([compare(memory, image.float(), view)[1] for image in cells.split(1)])
