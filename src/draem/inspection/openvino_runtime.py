@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,7 @@ class OpenVinoRuntime(ExportedRuntime):
         if threads:
             options["INFERENCE_NUM_THREADS"] = str(bounded_threads(threads))
         try:
-            compiled = openvino.Core().compile_model(str(path), "CPU", options)
+            compiled = _core(openvino).compile_model(str(path), "CPU", options)
         except RuntimeError as error:
             raise damaged(path, "OpenVINO") from error
         self._request = compiled.create_infer_request()
@@ -40,6 +42,16 @@ class OpenVinoRuntime(ExportedRuntime):
         with self._one_at_a_time, self._running():
             outputs = self._request.infer([np.ascontiguousarray(images)], share_outputs=False)
             return named_output({name: outputs[name] for name in self._names})
+
+
+@functools.cache
+def _core(openvino: ModuleType) -> Any:
+    """The only core of the process, which is never freed.
+
+    Each core gives signal handlers a stack of its own, and the earlier one back when it is freed.
+    Of two, the first to go leaves a stack in use that is gone, and the next signal is the end.
+    """
+    return openvino.Core()
 
 
 def _described(given: Any) -> ModelInput:
