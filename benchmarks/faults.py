@@ -5,12 +5,14 @@
 Each task runs on tiny data in a forked process. The process is killed with SIGKILL at a random
 moment of its usual time, or its disk, a small tmpfs or a limit on the size of files, has room for
 a random part of what it writes. Then what it left is checked, the task runs again undisturbed, and
-the result is checked. A row of the table counts how the tasks ended and what was wrong. Linux only.
+the result is checked. A row of the table counts how the tasks ended and what was wrong. The JSON
+keeps the rows of tasks that were not run. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import resource
@@ -25,10 +27,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from draem.errors import DraemError
 from fault_tasks import TASKS, Task, make_inputs
-from machine import machine, write_result
+from machine import RESULTS, machine, write_result
 
 ENDED, REFUSED, CRASHED = 0, 3, 4
 """How a task may end: done, with an error of draem's, or with any other."""
@@ -41,22 +44,30 @@ def main() -> None:
     arguments = _arguments()
     random.seed(arguments.seed)
     print(f"{'fault':<10}{'task':<12}{'times':>6}{'ended':>7}{'stopped':>9}{'wrong':>7}")
-    rows = []
+    rows = _earlier()
+    wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         inputs = make_inputs(Path(folder) / "inputs")
         for name in arguments.only or TASKS:
             task = TASKS[name](inputs)
             seconds, nbytes = _undisturbed(task, Path(folder) / "first")
             for fault, times in (("kill", arguments.times), ("disk full", arguments.full)):
-                rows.append(_row(fault, name, task, Path(folder), seconds, nbytes, times))
-    wrong = sum(len(row["wrong"]) for row in rows)
-    print(write_result("faults", {"benchmark": "faults", "rows": rows, "machine": machine()}))
+                row = _row(fault, name, task, Path(folder), seconds, nbytes, times)
+                wrong += len(row["wrong"])
+                rows[f"{name}, {fault}"] = row
+                write_result("faults", {"benchmark": "faults", "rows": rows, "machine": machine()})
     sys.exit(bool(wrong))
+
+
+def _earlier() -> dict[str, dict[str, Any]]:
+    """Rows of earlier runs, which this one replaces task by task."""
+    path = RESULTS / "faults.json"
+    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
 
 
 def _row(
     fault: str, name: str, task: Task, folder: Path, seconds: float, nbytes: int, times: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     ended: Counter[str] = Counter()
     wrong: list[str] = []
     started = time.perf_counter()
@@ -92,8 +103,6 @@ def _row(
     for text in wrong[:3]:
         print(text, file=sys.stderr)
     return {
-        "fault": fault,
-        "task": name,
         "times": times,
         "ended": ended["ended"],
         "stopped": ended["stopped"],

@@ -32,16 +32,17 @@ import draem
 from draem.datasets.mvtec import Sample, read_normal_images, read_test_samples
 from draem.evaluation.histograms import PixelHistograms
 from draem.evaluation.metrics import all_metrics, binarize_mask
-from draem.imaging.decode import decode_image, decode_mask
+from draem.imaging.decode import decode_image
+from draem.imaging.mask import read_mask
 from draem.imaging.resize import resize_image
+from draem.inspection.scoring import network_filter_side
+from draem.inspection.torch_scoring import anomaly_scores
 from draem.networks.encoder import Encoder, load_encoder
 from draem.networks.pretrained import View, joint_features
 from draem.training.images import resolve_recipe
 from machine import PLOTS, RESULTS, machine, write_result
 
 STORED = 16_384
-SIDE = 9
-"""Side in pixels of the score's mean filter, as in `pretrained` at an image size of 256."""
 VIEW = View((1, 3), unit_length=False, pooling=3, shrunk=1, by_place=False, share=1)
 RUNS = ("time-to-quality-compact-cpu", "accuracy-pretrained-cpu")
 SHOWN = ("image_auroc", "pixel_auroc", "pixel_ap")
@@ -64,7 +65,8 @@ def main() -> None:
 
 @torch.inference_mode()
 def _measure(category: Path, seed: int) -> dict[str, Any]:
-    size = resolve_recipe(draem.make_recipe("pretrained"), category).network.image_size
+    network = resolve_recipe(draem.make_recipe("pretrained"), category).network
+    size, side = network.image_size, network_filter_side(network)
     encoder = load_encoder()
     started = time.perf_counter()
     normal = [_levels(encoder, path, size) for path in read_normal_images(category)]
@@ -93,8 +95,8 @@ def _measure(category: Path, seed: int) -> dict[str, Any]:
         "category": category.name,
         "seed": seed,
         "seconds": round(time.perf_counter() - started, 1),
-        "nearest neighbour": _metrics(plain, samples, size),
-        "nearest neighbour, by place": _metrics(placed, samples, size),
+        "nearest neighbour": _metrics(plain, samples, size, side),
+        "nearest neighbour, by place": _metrics(placed, samples, size, side),
     }
 
 
@@ -114,7 +116,9 @@ def _distances(image: Tensor, others: Tensor, generator: torch.Generator) -> Ten
     return torch.cdist(image.flatten(0, 1), memory).min(1).values.view(image.shape[:2])
 
 
-def _metrics(maps: list[Tensor], samples: tuple[Sample, ...], size: Size) -> dict[str, float]:
+def _metrics(
+    maps: list[Tensor], samples: tuple[Sample, ...], size: Size, side: int
+) -> dict[str, float]:
     lowest = min(float(found.min()) for found in maps)
     middle = float(torch.stack([found.median() for found in maps]).median()) - lowest
     histograms, scores = PixelHistograms.empty(), []
@@ -122,9 +126,7 @@ def _metrics(maps: list[Tensor], samples: tuple[Sample, ...], size: Size) -> dic
         # Into [0, 1] without changing the order.
         found = (found - lowest) / (found - lowest + middle)
         pixels = functional.interpolate(found[None, None], size=size, mode="bilinear")
-        side = round(SIDE * (size[0] * size[1]) ** 0.5 / 256) // 2 * 2 + 1
-        smooth = functional.avg_pool2d(pixels, side, 1, side // 2, count_include_pad=False)
-        scores.append(float(smooth.max()))
+        scores.append(anomaly_scores(pixels, side).item())
         mask = _mask(sample, size)
         if mask is not None or not sample.label:
             histograms.update(pixels[0, 0].numpy(), mask)
@@ -134,7 +136,7 @@ def _metrics(maps: list[Tensor], samples: tuple[Sample, ...], size: Size) -> dic
 def _mask(sample: Sample, size: Size) -> NDArray[np.bool_] | None:
     if sample.mask is None:
         return None
-    return binarize_mask(resize_image(decode_mask(sample.mask), size, "bilinear"), "half")
+    return binarize_mask(resize_image(read_mask(sample.mask), size, "bilinear"), "half")
 
 
 def _methods(runs: list[dict[str, Any]]) -> dict[str, dict[str, list[dict[str, float]]]]:
