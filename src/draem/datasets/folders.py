@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from draem.datasets.mask_names import masks_next_to_images
 from draem.errors import DatasetError, counted, shown
 from draem.imaging.decode import IMAGE_SUFFIXES, is_image_path
 
 _THUMBNAILS = ("@eadir", "__macosx", "thumbnails", ".thumbnails")
 _TOLD_FOLDERS = 4
-_MASK_WORD = r"(?:mask|label|gt|ground_?truth|seg(?:mentation)?)"
-MASK_NAME = re.compile(rf"(.+)[_-]{_MASK_WORD}|{_MASK_WORD}[_-](.+)", re.IGNORECASE)
-"""The stem of a mask's file, with that of its image as a group."""
 
 
 class Search(NamedTuple):
@@ -57,7 +54,7 @@ def search_images(folder: str | Path) -> Search:
             left_out[path.suffix.lower() or "without a suffix"] += 1
     ordered = tuple(sorted(images, key=lambda path: path.relative_to(folder).parts))
     found = Search(ordered, left_out)
-    masks = _masks_next_to_images(ordered)
+    masks = masks_next_to_images(ordered)
     such = f", such as {masks[0].name}" if masks else ""
     return found.without(masks, f"next to an image whose masks they are{such}")
 
@@ -85,16 +82,6 @@ def log_taken(search: Search) -> None:
     logging.getLogger("draem").info("%s.", shown(line))
 
 
-def _masks_next_to_images(images: Iterable[Path]) -> list[Path]:
-    stems = {(image.parent, image.stem.lower()) for image in images}
-
-    def is_mask(image: Path) -> bool:
-        match = MASK_NAME.fullmatch(image.stem)
-        return match is not None and (image.parent, (match[1] or match[2]).lower()) in stems
-
-    return [image for image in images if is_mask(image)]
-
-
 def existing_folder(root: str | Path, expected: str) -> Path:
     """A folder that exists; the error says what was expected in it."""
     folder = Path(root)
@@ -105,10 +92,10 @@ def existing_folder(root: str | Path, expected: str) -> Path:
     return folder
 
 
-def nonempty(folder: Path, images: tuple[Path, ...]) -> tuple[Path, ...]:
-    """The images, unless a folder holds none."""
-    if images:
-        return images
+def nonempty(folder: Path, found: Search) -> Search:
+    """What was found in a folder, unless there are no images."""
+    if found.images:
+        return found
     others = sum(1 for _ in _files(folder, Counter()))
     raise DatasetError(
         "holds no images",
@@ -137,13 +124,13 @@ def _files(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(here.resolve())
-        shown = [file for file in files if not file.startswith(".")]
-        yield from (here / file for file in shown)
+        kept = [file for file in files if not file.startswith(".")]
+        yield from (here / file for file in kept)
         searched = sorted(f for f in folders if f.lower() not in _THUMBNAILS)
         if thumbnails := len(folders) - len(searched):
             left_out[f"folder{'s'[: thumbnails > 1]} of thumbnails"] += thumbnails
         folders[:] = [f for f in searched if not f.startswith(".")]
-        if hidden := len(files) - len(shown) + len(searched) - len(folders):
+        if hidden := len(files) - len(kept) + len(searched) - len(folders):
             left_out["hidden"] += hidden
 
 

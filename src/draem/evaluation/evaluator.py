@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.config import told_size
-from draem.datasets.mvtec import NORMAL, Sample, read_test_samples
+from draem.datasets.samples import NORMAL, Sample, read_test_samples
 from draem.errors import DatasetError, ImageError, InputError, counted, list_problems
 from draem.evaluation.curves import all_curves
 from draem.evaluation.histograms import PixelHistograms
@@ -21,7 +21,7 @@ from draem.evaluation.metrics import all_metrics, binarize_mask
 from draem.evaluation.outcome import ScoredImage
 from draem.evaluation.result import Evaluation, Example, MaskRule
 from draem.imaging.decode import decode_image
-from draem.imaging.mask import read_mask
+from draem.imaging.mask import read_masks
 from draem.imaging.resize import resize_image, shrink_map
 from draem.inspection.inspector import Inspector
 from draem.inspection.loading import load
@@ -137,7 +137,7 @@ class _Tally:
 def _examine(inspector: Inspector, sample: Sample, mask_rule: MaskRule) -> Example:
     image = inspector.prepare(decode_image(sample.image))
     size = image.shape[0], image.shape[1]
-    mask = _true_mask(sample.mask, size, mask_rule) if sample.mask else None
+    mask = _true_mask(sample, size, mask_rule) if sample.masks else None
     (output,) = inspector.outputs([image])
     return Example(
         scored=ScoredImage(sample.image, sample.defect, sample.label, output.anomaly_score),
@@ -166,12 +166,12 @@ def _to_show(example: Example) -> Example:
     )
 
 
-def _true_mask(path: Path, size: tuple[int, int], mask_rule: MaskRule) -> NDArray[np.bool_]:
-    grey = read_mask(path)
+def _true_mask(sample: Sample, size: tuple[int, int], mask_rule: MaskRule) -> NDArray[np.bool_]:
+    grey = read_masks(sample.masks, numbered=sample.numbered)
     if not binarize_mask(grey, "half").any():
         raise ImageError(
             "the mask marks no defect pixel",
-            path=path,
+            path=sample.masks[0],
             expected="255 where the defect is",
             found=f"no level above {grey.max()}",
         )

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from draem.errors import ImageError
-from draem.imaging.decode import decode_alpha, decode_mask
+from draem.imaging.decode import decode_alpha, decode_image, decode_mask
 
 _MARKED = 128
 _NOISE = 16
 """Levels up to this one come from lossy compression, and mean black."""
-_LEAST_PIXELS, _LEAST_SHARE = 64, 0.02
-"""A level of soft edges has fewer pixels, or a smaller share of all that are not black."""
+_ALIKE = 2
+"""Levels of one area differ by so much, if they went through lossy compression."""
+_FEW_LEVELS = 8
+"""A picture of more levels went through lossy compression, or has soft edges."""
+_NEAR = 5
+"""Side of the square around a marked pixel that soft edges of few levels stay within."""
+_COLOUR = 64
+"""Channels of white, as lossy compression leaves it, differ by less."""
 _TOLD_LEVELS = 8
 _EXPECTED = "black (0) and white (255, or 1 in the whole file), with grey at soft edges at most"
 
@@ -32,8 +40,8 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
         Grey levels, (height, width), uint8, 0 to 255.
 
     Raises:
-        ImageError: The file cannot be read, is transparent where it is white, or has levels that
-            are neither black nor white; they are listed.
+        ImageError: The file cannot be read, is transparent where it is white, has colours on white,
+            or areas that are neither black nor white; their levels are listed.
     """
     levels, alpha = decode_mask(path), decode_alpha(path)
     if alpha is not None and (alpha < _MARKED).any():
@@ -46,13 +54,11 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
                 expected="an opaque picture, white where it is marked and black elsewhere",
                 hint="Put it on a black background and save it without transparency",
             )
-    counts = np.bincount(levels.ravel(), minlength=256)
-    marked = counts[_NOISE + 1 :].sum()
-    grey = counts[_NOISE + 1 : _MARKED]
-    unclear = ((grey >= _LEAST_PIXELS) & (grey >= _LEAST_SHARE * marked)).any()
-    if unclear or 0 < levels.max() < _MARKED:
-        found = np.flatnonzero(counts)
-        most = found[np.argsort(-counts[found], kind="stable")][:_TOLD_LEVELS]
+    if (levels >= _MARKED).all():
+        _refuse_colours_on_white(path)
+    if 0 < levels.max() < _MARKED or _has_grey_areas(levels):
+        found, counts = np.unique(levels, return_counts=True)
+        most = found[np.argsort(-counts, kind="stable")][:_TOLD_LEVELS]
         more = f" and {len(found) - len(most)} more" if len(found) > len(most) else ""
         raise ImageError(
             "the mask has levels that are neither black nor white",
@@ -62,3 +68,59 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
             hint="Make what is to be marked white, and all else black",
         )
     return levels
+
+
+def read_masks(paths: Sequence[str | Path], *, numbered: bool = False) -> NDArray[np.uint8]:
+    """Read all masks of one image: what any of them marks is marked.
+
+    Args:
+        paths: At least one, of pictures of one size.
+        numbered: Whether pixels hold the number of a kind of defect: all above 0 are marked.
+
+    Returns:
+        Grey levels, (height, width), uint8, 0 to 255.
+
+    Raises:
+        ImageError: As in `read_mask`.
+    """
+    parts = [_numbered(path) if numbered else read_mask(path) for path in paths]
+    return np.maximum.reduce(parts)
+
+
+def _numbered(path: str | Path) -> NDArray[np.uint8]:
+    return np.where(decode_mask(path) > 0, 255, 0).astype(np.uint8)
+
+
+def _has_grey_areas(levels: NDArray[np.uint8]) -> bool:
+    """Whether something is neither black, nor white, nor the soft edge or noise of white.
+
+    It is an area of one level, at least 3x3 pixels; or, in a picture of few levels, as numbered
+    kinds of defects have them, it is away from all that is white, or darker than noise can be.
+    """
+    grey = (levels > _NOISE) & (levels < _MARKED)
+    square = np.ones((3, 3), np.uint8)
+    spread = cv2.dilate(levels, square) - cv2.erode(levels, square)
+    if (grey & (spread <= _ALIKE)).any():
+        return True
+    if len(np.unique(levels)) > _FEW_LEVELS:
+        return False
+    marked = (levels >= _MARKED).astype(np.uint8)
+    near = cv2.dilate(marked, np.ones((_NEAR, _NEAR), np.uint8))
+    if (grey & (near == 0)).any():
+        return True
+    dark = (levels > 0) & (levels <= _NOISE) & (spread == 0)
+    return bool(dark.any() and (levels == 0).any())
+
+
+def _refuse_colours_on_white(path: str | Path) -> None:
+    """Refuse a picture in which nothing is dark but not all is white."""
+    pixels = decode_image(path).reshape(-1, 3)
+    lowest, highest = pixels.min(axis=0), pixels.max(axis=0)
+    if (highest - lowest > _COLOUR).any():
+        raise ImageError(
+            "the mask has no black, but several colours",
+            path=path,
+            expected=_EXPECTED,
+            found=f"colours from {tuple(lowest.tolist())} to {tuple(highest.tolist())}",
+            hint="Make what is to be marked white, and all else black",
+        )

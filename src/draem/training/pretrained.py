@@ -195,7 +195,9 @@ class _Trainer:
         normal = torch.empty(
             len(folds), len(self.network.views), *levels[0].shape[-2:], device=self._device
         )
-        shares = torch.tensor([view.share for view in self.network.views], device=self._device)
+        shares = torch.tensor(
+            [float(view.share) for view in self.network.views], device=self._device
+        )
         for place, view in enumerate(self.network.views):
             parts = zip(*(level.split(_BATCH) for level in levels), strict=True)
             cells = torch.cat([self._cells(part, view).half() for part in parts])

@@ -9,13 +9,8 @@ import pytest
 from PIL import Image
 
 from draem.datasets.folders import find_images, search_images
-from draem.datasets.mvtec import (
-    Sample,
-    gather_good_images,
-    gather_images,
-    read_normal_images,
-    read_test_samples,
-)
+from draem.datasets.mvtec import gather_good_images, gather_images, read_normal_images
+from draem.datasets.samples import Sample, is_good, read_test_samples
 from draem.errors import DatasetError
 from draem.imaging.decode import IMAGE_SUFFIXES, decode_image
 
@@ -231,7 +226,7 @@ def test_normal_images_from_nothing(tmp_path, draw):
 
 
 @pytest.mark.parametrize("folder", ["test", "ground_truth", "Test"])
-@pytest.mark.parametrize("beside", ["train/a.png", "a.png", "train/ok/a.png"])
+@pytest.mark.parametrize("beside", ["train/a.png", "a.png", "train/parts/a.png"])
 def test_a_category_without_train_good_is_not_swept(tmp_path, draw, folder, beside):
     draw(f"{folder}/scratch/a.png")
     draw(beside)
@@ -272,11 +267,11 @@ def test_samples_of_a_category(category):
     truth = category / "ground_truth"
     test = category / "test"
     assert samples == (
-        Sample(test / "dent/000.png", 1, "dent", truth / "dent/000_mask.png"),
-        Sample(test / "good/000.png", 0, "normal", None),
-        Sample(test / "good/001.png", 0, "normal", None),
-        Sample(test / "scratch/000.png", 1, "scratch", truth / "scratch/000_mask.png"),
-        Sample(test / "scratch/001.png", 1, "scratch", truth / "scratch/001_mask.png"),
+        Sample(test / "dent/000.png", 1, "dent", (truth / "dent/000_mask.png",)),
+        Sample(test / "good/000.png", 0, "normal"),
+        Sample(test / "good/001.png", 0, "normal"),
+        Sample(test / "scratch/000.png", 1, "scratch", (truth / "scratch/000_mask.png",)),
+        Sample(test / "scratch/001.png", 1, "scratch", (truth / "scratch/001_mask.png",)),
     )
 
 
@@ -288,7 +283,7 @@ def test_masks_are_found_under_every_accepted_name(tmp_path, draw, mask):
     path = draw(f"ground_truth/dent/{mask}")
     draw("ground_truth/dent/008_mask.png")
 
-    assert [sample.mask for sample in read_test_samples(tmp_path)] == [path]
+    assert [sample.masks for sample in read_test_samples(tmp_path)] == [(path,)]
 
 
 def test_the_mvtec_name_wins(tmp_path, draw):
@@ -296,7 +291,7 @@ def test_the_mvtec_name_wins(tmp_path, draw):
     for name in ("007.png", "007_mask.bmp", "007_mask.png"):
         draw(f"ground_truth/dent/{name}")
 
-    assert read_test_samples(tmp_path)[0].mask == tmp_path / "ground_truth/dent/007_mask.png"
+    assert read_test_samples(tmp_path)[0].masks == (tmp_path / "ground_truth/dent/007_mask.png",)
 
 
 @pytest.mark.parametrize(
@@ -311,9 +306,9 @@ def test_masks_of_other_tools_are_found(tmp_path, draw, mask):
         draw(f"test/dent/{stem}.png")
         draw("ground_truth/dent/" + mask.format(stem))
 
-    found = [sample.mask for sample in read_test_samples(tmp_path)]
+    found = [sample.masks for sample in read_test_samples(tmp_path)]
 
-    assert found == [tmp_path / "ground_truth/dent" / mask.format(s) for s in ("007", "008")]
+    assert found == [(tmp_path / "ground_truth/dent" / mask.format(s),) for s in ("007", "008")]
 
 
 def test_folders_of_a_defect_are_read_with_their_masks(tmp_path, draw):
@@ -323,20 +318,132 @@ def test_folders_of_a_defect_are_read_with_their_masks(tmp_path, draw):
 
     found = read_test_samples(tmp_path)
 
-    assert [names((s.image, s.mask), tmp_path) for s in found] == [
+    assert [names((s.image, *s.masks), tmp_path) for s in found] == [
         ["test/dent/1.png", "ground_truth/dent/1_mask.png"],
         ["test/dent/a/0.png", "ground_truth/dent/a/0_mask.png"],
         ["test/dent/b/0.png", "ground_truth/dent/b/0_mask.png"],
     ]
 
 
-def test_several_masks_of_an_image_are_refused(tmp_path, draw):
+@pytest.mark.parametrize(
+    "masks",
+    [
+        ("007/000.png", "007/001.png"),
+        ("007/mask.png", "007/007.png"),
+        ("007_mask_1.png", "007_mask_2.png"),
+        ("007_gt1.png", "007_gt2.png", "007_gt3.png"),
+        ("007_MASK-1.bmp", "007_mask-2.png"),
+    ],
+)
+def test_several_masks_of_an_image_are_all_its_masks(tmp_path, draw, masks):
     draw("test/dent/007.png")
-    for name in ("000.png", "001.png"):
-        draw(f"ground_truth/dent/007/{name}")
+    expected = {draw(f"ground_truth/dent/{name}") for name in masks}
 
-    with pytest.raises(DatasetError, match=r"has several masks.*007/000\.png, 007/001\.png"):
+    (sample,) = read_test_samples(tmp_path)
+
+    assert len(sample.masks) == len(masks)
+    assert set(sample.masks) == expected
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        ("007_gt.png", "007_label.png"),
+        ("007_mask.bmp", "007_mask.tif"),
+        ("007_mask_1.png", "007_label_1.png"),
+        ("007_gt.png", "007/000.png"),
+    ],
+)
+def test_several_masks_that_nothing_chooses_from_are_refused(tmp_path, draw, masks):
+    draw("test/dent/007.png")
+    for name in masks:
+        draw(f"ground_truth/dent/{name}")
+
+    with pytest.raises(DatasetError, match="has several masks") as caught:
         read_test_samples(tmp_path)
+    for name in masks:
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["Ground_Truth", "groundtruth", "masks", "GT", "labels"])
+def test_other_folders_of_masks_are_found(tmp_path, draw, folder):
+    draw("test/good/000.png")
+    draw("test/dent/007.png")
+    path = draw(f"{folder}/dent/007_mask.png")
+
+    assert [sample.masks for sample in read_test_samples(tmp_path)] == [(path,), ()]
+
+
+def test_two_folders_of_masks_are_refused_unless_one_is_ground_truth(tmp_path, draw):
+    draw("test/dent/007.png")
+    draw("masks/dent/007.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "007.txt").write_text("0 0.5 0.5 0.1 0.1")
+    assert read_test_samples(tmp_path)[0].masks == (tmp_path / "masks/dent/007.png",)
+    draw("gt/dent/007.png")
+    with pytest.raises(DatasetError, match=r"several folders that may hold its masks.*gt, masks"):
+        read_test_samples(tmp_path)
+    path = draw("ground_truth/dent/007.png")
+    assert read_test_samples(tmp_path)[0].masks == (path,)
+
+
+def test_masks_without_folders_of_defects(tmp_path, draw):
+    for name in ("dent/007", "dent/008", "scratch/008", "scratch/009", "good/007"):
+        draw(f"test/{name}.png")
+    for name in ("007", "dent_008_mask", "scratch_008_gt", "009_mask"):
+        draw(f"ground_truth/{name}.png")
+
+    found = {s.image.stem + s.defect: s.masks for s in read_test_samples(tmp_path) if s.label}
+
+    assert {name: masks[0].stem for name, masks in found.items()} == {
+        "007dent": "007",
+        "008dent": "dent_008_mask",
+        "008scratch": "scratch_008_gt",
+        "009scratch": "009_mask",
+    }
+
+
+def test_a_mask_that_may_be_of_two_images_is_of_none(tmp_path, draw):
+    for name in ("dent/007", "scratch/007"):
+        draw(f"test/{name}.png")
+    draw("ground_truth/007_mask.png")
+
+    with pytest.raises(DatasetError, match="2 problems") as caught:
+        read_test_samples(tmp_path)
+    assert str(caught.value).count("has no mask") == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("good", "Good", "GOODS", "normal", "ok", "OK", "pass", "defect_free", "Defect-Free"),
+        *("no defect", "nodefect", "non_defective", "0_good", "00-ok"),
+    ],
+)
+def test_folders_of_good_parts_have_many_names(name: str, tmp_path, draw):
+    assert is_good(name)
+    image = draw(f"train/{name}/000.png")
+    draw("train/bad/001.png")
+    draw(f"test/{name}/000.png")
+
+    assert read_normal_images(tmp_path) == (image,)
+    assert [(s.label, s.defect) for s in read_test_samples(tmp_path)] == [(0, "normal")]
+
+
+@pytest.mark.parametrize(
+    "name", ["bad", "not_ok", "good_scratch", "ok2", "nok", "abnormal", "0", ""]
+)
+def test_other_folders_are_of_defects(name: str):
+    assert not is_good(name)
+
+
+def test_two_folders_of_good_parts_to_learn_from_are_refused(tmp_path, draw):
+    draw("train/OK/000.png")
+    draw("train/normal/001.png")
+    with pytest.raises(DatasetError, match=r"several folders of good parts.*OK, normal"):
+        read_normal_images(tmp_path)
+    image = draw("train/good/002.png")
+    assert read_normal_images(tmp_path) == (image,)
 
 
 @pytest.mark.parametrize("folder", ["ok", "OK", "Good", "normal", "PASS"])
@@ -507,5 +614,5 @@ def test_masks_are_not_taken_for_good_parts(tiny_category: Path, folder: str) ->
 def test_a_category_without_any_masks_has_labels_alone(category):
     shutil.rmtree(category / "ground_truth")
     samples = read_test_samples(category)
-    assert {sample.mask for sample in samples} == {None}
+    assert {sample.masks for sample in samples} == {()}
     assert {sample.label for sample in samples} == {0, 1}

@@ -176,8 +176,8 @@ def test_the_mask_rules_part_on_grey_pixels(
     red_inspector: Callable[..., Inspector], category: Callable[..., Path], save_image: Save
 ) -> None:
     mask = np.zeros((SIDE, SIDE), np.uint8)
-    mask[10:20, 10:16], mask[10:20, 16:20], mask[10:20, 20:30] = 255, 128, 127
-    mask[16:20, 20:30] = 0  # so few grey pixels may be a soft edge
+    mask[10:20, 10:16], mask[10:20, 16:20] = 255, 128
+    mask[10:20, 20] = 127  # a soft edge
     data = category(mask, good=[0], scratch=[0])
     # The detector marks what is white in the mask, and nothing else.
     pixels = np.zeros((SIDE, SIDE, 3), np.uint8)

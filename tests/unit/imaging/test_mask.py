@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from draem.errors import ImageError
-from draem.imaging.mask import read_mask
+from draem.imaging.mask import read_mask, read_masks
 from draem.imaging.roi import fit_roi
 
 SIZE = (40, 48)
@@ -41,6 +42,18 @@ def levels_of(*levels: int) -> Image.Image:
     return Image.fromarray(picture)
 
 
+def with_square(level: int) -> Image.Image:
+    picture = np.where(shape(), 255, 0).astype(np.uint8)
+    picture[2:5, 2:5] = level
+    return Image.fromarray(picture)
+
+
+def with_line(level: int) -> Image.Image:
+    picture = np.where(shape(), 255, 0).astype(np.uint8)
+    picture[3, 2:40] = level
+    return Image.fromarray(picture)
+
+
 MEANT = {
     "0 and 255": grey(0, 255),
     "0 and 1": grey(0, 1),
@@ -60,6 +73,10 @@ MEANT = {
 REFUSED = {
     "index colours": (levels_of(0, 1, 2, 3), "the levels 0, 1, 2, 3"),
     "a level below half": (grey(0, 100), "the levels 0, 100"),
+    "a few pixels of another class": (with_square(100), "the levels 0, 100, 255"),
+    "a line of another class": (with_line(90), "the levels 0, 90, 255"),
+    "1 and 255": (with_square(1), "the levels 0, 1, 255"),
+    "red on white": (coloured((255, 0, 0), (255, 255, 255), "RGB"), "no black, but several"),
     "several levels": (levels_of(0, 64, 255), "the levels 0, 64, 255"),
     "a palette with a dark class": (palette((0, 0, 0), (64, 0, 0)), "the levels 0, 64"),
     "white that is transparent": (
@@ -86,11 +103,54 @@ def test_what_is_unclear_is_refused_with_what_was_found(name: str, tmp_path: Pat
         assert raised.value.path == tmp_path / "mask.png"
 
 
-def test_soft_edges_and_lossy_compression_are_clear(tmp_path: Path) -> None:
-    large = Image.fromarray(np.where(shape(), 255, 0).astype(np.uint8)).resize(
-        (300, 250), Image.Resampling.BILINEAR
-    )
-    large.save(tmp_path / "soft.png")
-    large.save(tmp_path / "lossy.jpg", quality=60)
-    for name in ("soft.png", "lossy.jpg"):
-        assert np.unique(read_mask(tmp_path / name)).size > 3
+def drawn(seed: int) -> np.ndarray:
+    """Some turned squares, circles and lines."""
+    rng = np.random.default_rng(seed)
+    picture = np.zeros((160, 200), np.uint8)
+    for centre in rng.integers(30, 130, (3, 2)).tolist():
+        corners = cv2.boxPoints((centre, (30, 12), rng.uniform(0, 90))).astype(np.int32)
+        cv2.fillPoly(picture, [corners], 255)
+        cv2.circle(picture, centre[::-1], int(rng.integers(4, 15)), 255, -1)
+        cv2.line(picture, centre, (190, 150), 255, int(rng.integers(2, 5)))
+    return picture
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("size", [(200, 160), (113, 97), (430, 370), (800, 640)])
+@pytest.mark.parametrize("resampling", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+def test_soft_edges_and_lossy_compression_are_clear(
+    seed: int, size: tuple[int, int], resampling: Image.Resampling, tmp_path: Path
+) -> None:
+    resized = Image.fromarray(drawn(seed)).resize(size, resampling)
+    resized.save(tmp_path / "soft.png")
+    assert (read_mask(tmp_path / "soft.png") == np.array(resized)).all()
+    for name, quality in (("a.jpg", 50), ("b.jpg", 75), ("c.jpg", 95), ("d.webp", 70)):
+        resized.save(tmp_path / name, quality=quality)
+        differs = (read_mask(tmp_path / name) >= 128) != (np.array(resized) >= 128)
+        assert differs.mean() < 0.02
+
+
+def test_all_of_a_picture_may_be_white(tmp_path: Path) -> None:
+    Image.new("RGB", (48, 40), "white").save(tmp_path / "all.jpg")
+    assert (read_mask(tmp_path / "all.jpg") == 255).all()
+
+
+def test_all_masks_of_an_image_mark_it(tmp_path: Path) -> None:
+    left, right = np.zeros((2, *SIZE), np.uint8)
+    left[5:20, 5:20] = 255
+    right[10:30, 30:40] = 255
+    for name, levels in (("a.png", left), ("b.png", right)):
+        Image.fromarray(levels).save(tmp_path / name)
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    assert (read_masks(paths) == np.maximum(left, right)).all()
+    assert (read_masks(paths[:1]) == read_mask(paths[0])).all()
+
+
+def test_numbers_of_kinds_of_defects_are_all_marked(tmp_path: Path) -> None:
+    picture = np.zeros(SIZE, np.uint8)
+    picture[5:10, 5:10], picture[20:30, 5:10], picture[20:30, 30:40] = 1, 2, 7
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    found = read_masks([tmp_path / "a.png"], numbered=True)
+    assert (found == np.where(picture > 0, 255, 0)).all()
+    with pytest.raises(ImageError, match="the levels 0, 1, 2, 7"):
+        read_masks([tmp_path / "a.png"])
