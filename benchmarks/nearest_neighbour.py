@@ -29,11 +29,12 @@ from torch import Tensor
 from torch.nn import functional
 
 import draem
-from draem.datasets.mvtec import Sample, read_normal_images, read_test_samples
+from draem.datasets.mvtec import read_normal_images
+from draem.datasets.samples import Sample, read_test_samples
 from draem.evaluation.histograms import PixelHistograms
 from draem.evaluation.metrics import all_metrics, binarize_mask
 from draem.imaging.decode import decode_image
-from draem.imaging.mask import read_mask
+from draem.imaging.mask import read_masks
 from draem.imaging.resize import resize_image
 from draem.inspection.scoring import network_filter_side
 from draem.inspection.torch_scoring import anomaly_scores
@@ -134,9 +135,9 @@ def _metrics(
 
 
 def _mask(sample: Sample, size: Size) -> NDArray[np.bool_] | None:
-    if sample.mask is None:
+    if not sample.masks:
         return None
-    return binarize_mask(resize_image(read_mask(sample.mask), size, "bilinear"), "half")
+    return binarize_mask(resize_image(read_masks(sample.masks), size, "bilinear"), "half")
 
 
 def _methods(runs: list[dict[str, Any]]) -> dict[str, dict[str, list[dict[str, float]]]]:

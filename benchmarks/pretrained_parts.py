@@ -66,7 +66,7 @@ CASES: dict[str, tuple[dict[str, int], list[Patch]]] = {
     "rank 4": ({"subspace_rank": 4}, []),
     "no simulated anomalies": ({}, [(training, "fit_discriminator", _shares_only)]),
     "weights free of their shares": ({}, [(evidence, "_EVEN", 0.0)]),
-    "no fine view": ({}, _views(COARSE, GRAIN, PLACE)),
+    "no fine view": ({}, _views(GRAIN, COARSE, PLACE)),
     "no coarse view": ({}, _views(FINE, GRAIN, PLACE)),
     "no grain view": ({}, _views(FINE, COARSE, PLACE)),
     "no place view": ({}, _views(FINE, COARSE, GRAIN)),
