@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from draem.imaging.decode import decode_image, decode_mask, read_size
+from draem.imaging.decode import decode_image, read_size
+from draem.imaging.mask import read_mask
 from fuzz.harness import as_file, target
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -104,6 +105,6 @@ def image(data: bytes) -> None:
 def mask(data: bytes) -> None:
     os.environ["DRAEM_MAX_PIXELS"] = str(MAX_PIXELS)
     with as_file(with_checksums(data), "mask.png") as path:
-        levels = decode_mask(path)
+        levels = read_mask(path)
         if levels.ndim != 2 or levels.dtype != np.uint8:
             raise AssertionError("a mask is no grey picture")

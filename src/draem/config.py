@@ -373,13 +373,14 @@ class SimulationConfig(Options, Generic[AutoT]):
             raise ValueError("at least one must be above 0")
         return weights
 
-    def stated(self, scales: int) -> dict[str, Any]:
-        """The profile's name and what differs from it, ready for JSON."""
-        own = SimulationConfig[Auto](profile=self.profile).resolve(scales)
-        values = self.model_dump(mode="json")
-        usual = own.model_dump(mode="json")
+    def stated(self) -> dict[str, Any]:
+        """The options that the profile has, ready for TOML.
+
+        All of them, since what is the profile's usual value may not be the preset's.
+        """
+        values = self.model_dump(mode="json", exclude_none=True)
         return {
-            key: value for key, value in values.items() if key == "profile" or value != usual[key]
+            key: value for key, value in values.items() if key not in foreign_options(self.profile)
         }
 
     def resolve(self, scales: int) -> ResolvedSimulationConfig:

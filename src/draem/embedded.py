@@ -307,7 +307,7 @@ def _with_xml(data: bytes, text: str, digest: str) -> bytes:
 def _parsed(data: bytes) -> ET.Element:
     try:
         return ET.fromstring(data)
-    except ET.ParseError as error:
+    except (ET.ParseError, LookupError) as error:  # an encoding that nobody knows
         raise ValueError(str(error)) from error
 
 

@@ -120,6 +120,7 @@ def test_what_stands_before_the_text_in_an_mnn_file_is_untouched(tmp_path: Path)
         (".onnx", b"\x09\x00"),
         (".xml", b"not xml"),
         (".xml", b"<net>"),
+        (".xml", b'<?xml version="1.0" encoding="utf-6"?><net/>'),
         (".mnn", b"draemcrd"),
         (".mnn", b"\xff" * 8 + b"draemcrd"),
         (".mnn", b"draemsha"),

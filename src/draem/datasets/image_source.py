@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from draem.errors import DatasetError, InputError, OutputError
 from draem.files import write_text
 
+_FINGERPRINT = re.compile("[0-9a-f]{16}")
 _PART = 16
 """Images that a fingerprint reads at a time."""
 
@@ -97,8 +99,10 @@ class ImageSource:
         # The name of a file is a hash of all that decides its pixels.
         names = "".join(f"{path.name} {row}\n" for path, row in self.files)
         known = self.folder / "fingerprints" / hashlib.sha256(names.encode()).hexdigest()
-        with suppress(OSError):
-            return known.read_text(encoding="ascii")
+        with suppress(OSError, UnicodeDecodeError):
+            text = known.read_text(encoding="ascii")
+            if _FINGERPRINT.fullmatch(text):  # the file may be damaged
+                return text
         found = fingerprint_of(shape, parts)
         with suppress(OSError, OutputError):
             known.parent.mkdir(exist_ok=True)
@@ -176,7 +180,7 @@ def _read_row(path: Path, row: int, into: NDArray[np.uint8]) -> None:
             file.seek(row * into.nbytes, os.SEEK_CUR)
             if file.readinto(into.data) != into.nbytes:
                 raise EOFError
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # NumPy raises whatever a damaged header leads it to
         raise DatasetError(
             "a decoded image in the cache has gone or is damaged",
             path=path,

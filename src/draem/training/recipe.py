@@ -81,7 +81,7 @@ def write_recipe(recipe: ResolvedRecipe, path: str | Path) -> None:
     import tomlkit
 
     values = recipe.model_dump(mode="json", exclude_none=True)
-    values["simulation"] = recipe.simulation.stated(recipe.network.scales)
+    values["simulation"] = recipe.simulation.stated()
     write_text(path, tomlkit.dumps({key: value for key, value in values.items() if value}))
 
 

@@ -367,6 +367,16 @@ def test_fingerprints_are_computed_once(read, data, monkeypatch):
     assert again.part(6, 10).fingerprint() == wholes[2]
 
 
+@pytest.mark.parametrize("content", [b"", b"0123", b"\x93NUMPY", b"g" * 16])
+def test_a_damaged_fingerprint_is_computed_again(read, tmp_path, content):
+    whole = read().fingerprint()
+    (kept,) = tmp_path.rglob("fingerprints/*")
+    kept.write_bytes(content)
+
+    assert read().fingerprint() == whole
+    assert kept.read_text() == whole
+
+
 @pytest.mark.parametrize(
     ("mode", "size", "processes", "memory", "taken"),
     [

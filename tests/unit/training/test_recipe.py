@@ -389,6 +389,8 @@ RECIPES: list[tuple[str, dict[str, dict[str, Any]]]] = [
         "compact",
         {"simulation": {"crop": 64, "shapes": (0, 0.2, 1), "fills": (0, 0, 0, 0, 3), "layers": 1}},
     ),
+    # The profile's usual value, which is not the preset's.
+    ("pretrained", {"simulation": {"crop": 128}}),
     ("compact", {"region_of_interest": {"polygons": [[(0, 0), (1, 0), (0.5, 1 / 3)]] * 2}}),
     ("full", {"region_of_interest": {"mask": "a mask.png"}}),
     ("full", {"simulation": {"textures": 'C:\\my "textures"\\ö 名\n', "clean_share": 0.0}}),
