@@ -8,6 +8,7 @@ import shutil
 import struct
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -436,6 +437,19 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, content: obje
     torch.save(content, tmp_path / "c.pckl")
     with pytest.raises(ModelFileError, match="does not hold a state dict"):
         read_checkpoint(tmp_path / "c.pckl")
+
+
+def test_a_checkpoint_that_unpacks_to_more_than_it_has_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(100_000)}, tmp_path / "a.pt")
+    assert read_checkpoint(tmp_path / "a.pt")["a"].shape == (100_000,)
+    with (
+        zipfile.ZipFile(tmp_path / "a.pt") as stored,
+        zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for part in stored.infolist():
+            packed.writestr(part.filename, stored.read(part))
+    with pytest.raises(ModelFileError, match="not a checkpoint that can be read safely"):
+        read_checkpoint(tmp_path / "b.pt")
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from draem.errors import OutputError, TrainingError
 from draem.files import replacing
+from draem.model_file import refuse_bomb
 
 FORMAT = 2
 """Format 1 was PyTorch Lightning's."""
@@ -45,6 +46,7 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
+        refuse_bomb(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch.load raises whatever a damaged file leads it to
         raise TrainingError(
