@@ -82,7 +82,16 @@ def _fuzz(name: str, inputs: int, seed: int) -> None:
         f"-artifact_prefix={findings}/",
         "-print_final_stats=1",
     ]
-    atheris.Setup(arguments, lambda data: check(chosen.run, data))
+
+    def run(data: bytes) -> None:
+        try:
+            check(chosen.run, data)
+        except Exception:
+            # The fuzzer may be stopped by its own alarm before it stores the input.
+            (findings / "input").write_bytes(data)
+            raise
+
+    atheris.Setup(arguments, run)
     atheris.Fuzz()
 
 

@@ -33,17 +33,17 @@ class OnnxRuntime(ExportedRuntime):
             self._session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
             )
+            inputs = [
+                ModelInput(
+                    given.name,
+                    given.type.removeprefix("tensor(").removesuffix(")"),
+                    tuple(side if isinstance(side, int) else None for side in given.shape[1:]),
+                )
+                for given in self._session.get_inputs()
+            ]
+            return inputs, [output.name for output in self._session.get_outputs()]
         except Exception as error:  # its exceptions have no common base but this
             raise damaged(path, "ONNX Runtime") from error
-        inputs = [
-            ModelInput(
-                given.name,
-                given.type.removeprefix("tensor(").removesuffix(")"),
-                tuple(side if isinstance(side, int) else None for side in given.shape[1:]),
-            )
-            for given in self._session.get_inputs()
-        ]
-        return inputs, [output.name for output in self._session.get_outputs()]
 
     def run(self, images: NDArray[np.uint8]) -> RuntimeOutput:
         """Run a batch of (batch, height, width, 3) uint8 RGB images of the model's size."""
