@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from draem.cli.recipe_options import recipe_options
+from draem.cli.shared_options import CategoryName, Data, LayoutName
 from draem.cli.terminal import tell
 from draem.config import DEFAULT_PRESET, PresetName
 
@@ -22,9 +23,7 @@ from draem.config import DEFAULT_PRESET, PresetName
 )
 def command(
     *,
-    data: Annotated[
-        Path, typer.Argument(help="A category in MVTec layout, or a folder of good images.")
-    ],
+    data: Data,
     out: Annotated[Path, typer.Option(help="The picture sheet to write, a PNG file.")],
     preset: Annotated[
         PresetName | None,
@@ -34,27 +33,30 @@ def command(
     recipe: Annotated[
         Path | None, typer.Option(help="TOML file with any of the recipe's keys.")
     ] = None,
+    category: CategoryName = "",
+    layout: LayoutName = "auto",
     samples: Annotated[int, typer.Option(min=1, max=100, help="How many samples to show.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 0,
 ) -> None:
     """Show simulated anomalies as `draem train` with the same options makes them."""
     import draem
-    from draem.datasets.mvtec import read_normal_images
+    from draem.datasets.layouts.registry import as_category
     from draem.files import make_folder
     from draem.imaging.encode import write_png
     from draem.simulation.preview import simulation_sheet
     from draem.training.images import read_roi, resolve_recipe
 
-    made = resolve_recipe(draem.make_recipe(preset, recipe, overrides), data)
+    chosen = as_category(data, category, layout)
+    made = resolve_recipe(draem.make_recipe(preset, recipe, overrides), chosen)
     batch = draem.simulate(
-        data,
+        chosen,
         samples=samples,
         profile=made.simulation,
         textures=made.simulation.textures,
         image_size=made.network.image_size,
         tile_overlap=made.network.overlap,
         seed=seed,
-        region_of_interest=read_roi(made, read_normal_images(data)),
+        region_of_interest=read_roi(made, chosen.normal_images()),
     )
     title = f"Simulated anomalies: {made.preset}, {made.simulation.profile}, seed {seed}"
     make_folder(out.parent)

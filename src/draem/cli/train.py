@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from draem.cli.recipe_options import recipe_options
-from draem.cli.shared_options import Device
+from draem.cli.shared_options import CategoryName, Data, Device, LayoutName
 from draem.cli.terminal import stderr_console, tell
 from draem.config import DEFAULT_PRESET, PresetName, ResolvedRecipe
 from draem.errors import counted
@@ -34,10 +34,7 @@ from draem.errors import counted
 )
 def command(
     *,
-    data: Annotated[
-        Path,
-        typer.Argument(help="A category in MVTec layout (train/good), or a folder of good images."),
-    ],
+    data: Data,
     out: Annotated[Path, typer.Option(help="The run's folder.")],
     preset: Annotated[
         PresetName | None,
@@ -50,6 +47,8 @@ def command(
         ),
     ] = None,
     overrides: dict[str, dict[str, Any]],
+    category: CategoryName = "",
+    layout: LayoutName = "auto",
     device: Device = "auto",
     devices: Annotated[int, typer.Option(help="How many devices share the batch.")] = 1,
     cache: Annotated[
@@ -71,6 +70,7 @@ def command(
 ) -> None:
     """Train a model on images of good parts."""
     import draem
+    from draem.datasets.layouts.registry import as_category
     from draem.inspection.guarantee import guarantee, images_needed, proviso
     from draem.training.recipe import make_recipe
 
@@ -85,7 +85,7 @@ def command(
         made = make_recipe(preset, recipe or (earlier if resume else None), overrides)
     console = stderr_console()
     result = draem.train(
-        data,
+        as_category(data, category, layout),
         out,
         made,
         resume=resume,

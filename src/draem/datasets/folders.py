@@ -107,7 +107,9 @@ def nonempty(folder: Path, found: Search) -> Search:
 
 def subfolders(folder: Path) -> list[Path]:
     """Folders in a folder that are not hidden, sorted."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    with os.scandir(folder) as entries:  # much faster than asking for each of many files
+        found = [entry.name for entry in entries if entry.is_dir()]
+    return [folder / name for name in sorted(found) if not name.startswith(".")]
 
 
 def files_if_any(folder: Path) -> Iterator[Path]:

@@ -83,14 +83,18 @@ def read_test_samples(root: str | Path, *, log: bool = False) -> tuple[Sample, .
             mask although others have one, a mask of another size than its image, an unreadable
             file. All are listed.
     """
-    root = existing_folder(root, f"a category with {_LAYOUT}")
-    test = root / "test"
-    if not test.is_dir():
-        raise DatasetError("there is no folder `test` in it", path=root, expected=_LAYOUT)
-    samples, found = search_samples(root, test, truth_folder(root))
+    samples, found = search_category(existing_folder(root, f"a category with {_LAYOUT}"))
     if log:
         log_taken(found)
     return samples
+
+
+def search_category(root: Path) -> tuple[tuple[Sample, ...], Search]:
+    """The test images of a category, as `read_test_samples` takes them, and what was searched."""
+    test = root / "test"
+    if not test.is_dir():
+        raise DatasetError("there is no folder `test` in it", path=root, expected=_LAYOUT)
+    return search_samples(root, test, truth_folder(root))
 
 
 def search_samples(root: Path, test: Path, truth: Path | None) -> tuple[tuple[Sample, ...], Search]:

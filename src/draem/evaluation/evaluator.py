@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draem.config import told_size
-from draem.datasets.samples import NORMAL, Sample, read_test_samples
+from draem.datasets.layouts.category import Category
+from draem.datasets.layouts.registry import as_category
+from draem.datasets.samples import NORMAL, Sample
 from draem.errors import DatasetError, ImageError, InputError, counted, list_problems
 from draem.evaluation.curves import all_curves
 from draem.evaluation.histograms import PixelHistograms
@@ -32,14 +34,14 @@ _SHOWN_PIXELS = 2**20
 
 def evaluate(
     model: Inspector | str | Path,
-    data: str | Path,
+    data: str | Path | Category,
     *,
     mask_rule: MaskRule = "half",
     device: str = "auto",
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Measure a model on the test set of a category in MVTec layout.
+    """Measure a model on the test set of a category.
 
     Pixel metrics are taken at the network's size, as in the published evaluation: masks are
     resized bilinearly and then made true or false by the mask rule. Those of a tiled model are
@@ -48,7 +50,7 @@ def evaluate(
 
     Args:
         model: A loaded model or the path of a model file.
-        data: The category's folder, with `test` and `ground_truth`.
+        data: A category in any layout that `open_dataset` knows, by its path or as it gives it.
         mask_rule: `half` counts a mask pixel of 128 and more of 255 as anomalous; `upstream` only
             255, as the published evaluation does.
         device: Where to run, when `model` is a path.
@@ -64,8 +66,8 @@ def evaluate(
         raise InputError(
             "this mask rule is unknown", expected="half or upstream", found=str(mask_rule)
         )
-    data = Path(data)
-    samples = read_test_samples(data, log=True)
+    category = as_category(data)
+    samples = category.test_samples(log=True)
     inspector = (
         model if isinstance(model, Inspector) else load(model, device=device, threads=threads)
     )
@@ -82,10 +84,10 @@ def evaluate(
         raise DatasetError(
             f"{counted(len(problems), 'image')} of the test set cannot be used:\n"
             f"{list_problems(problems)}\n",
-            path=data,
+            path=category.root,
             hint="Repair or remove them, so that the figures speak of the whole test set",
         )
-    return _summary(inspector, data, mask_rule, tally)
+    return _summary(inspector, category.root, mask_rule, tally)
 
 
 @dataclass(slots=True)

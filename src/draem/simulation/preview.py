@@ -11,7 +11,8 @@ from torch import Tensor
 
 from draem.config import PROFILES, ProfileName, ResolvedSimulationConfig
 from draem.datasets.decoding import decode_to_memory, preparation_of
-from draem.datasets.mvtec import read_normal_images
+from draem.datasets.layouts.category import Category
+from draem.datasets.layouts.registry import as_category
 from draem.errors import RecipeError
 from draem.imaging.contact_sheet import contact_sheet
 from draem.imaging.roi import RoiLike, fit_roi
@@ -22,7 +23,7 @@ from draem.simulation.textures import read_textures
 
 
 def simulate(
-    data: str | Path,
+    data: str | Path | Category,
     *,
     samples: int = 8,
     profile: ProfileName | ResolvedSimulationConfig = "upstream",
@@ -35,7 +36,7 @@ def simulate(
     """Simulate anomalies over the first images of a folder.
 
     Args:
-        data: A category in MVTec layout (`train/good`), or any folder of normal images.
+        data: One category of a data set, or any folder of normal images.
         samples: How many, at least 1; at most so many images are read.
         profile: `paper`, `upstream`, `varied`, or settings of your own.
         textures: Folder of anomaly sources; the built-in ones if omitted.
@@ -68,7 +69,7 @@ def simulate(
     if isinstance(image_size, int):
         image_size = image_size, image_size
     check_image_size(*image_size)
-    paths = read_normal_images(data, log=True)[:samples]
+    paths = as_category(data).normal_images(log=True)[:samples]
     images = decode_to_memory(paths, preparation_of(paths, image_size, tile_overlap, "area"))
     size = texture_size(profile.profile, image_size)
     sources = read_textures(textures, size, interpolation=profile.texture_interpolation)

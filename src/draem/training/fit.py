@@ -18,6 +18,8 @@ from rich.console import Console
 from draem._version import __version__
 from draem.config import Recipe, ResolvedRecipe
 from draem.datasets.image_cache import Cache, CacheMode
+from draem.datasets.layouts.category import Category
+from draem.datasets.layouts.registry import as_category
 from draem.datasets.split import group_folds
 from draem.errors import RecipeError, TrainingInterrupted, shown
 from draem.files import explained_output, locked
@@ -73,7 +75,7 @@ class TrainingResult:
 
 
 def train(
-    data: str | Path,
+    data: str | Path | Category,
     out: str | Path,
     recipe: Recipe | None = None,
     *,
@@ -87,7 +89,8 @@ def train(
     """Train a model on images of good parts and write it with a calibrated threshold.
 
     Args:
-        data: A category in MVTec layout (`train/good`), or any folder of normal images.
+        data: A category in any layout that `open_dataset` knows, by its path or as it gives it; or
+            any folder of normal images.
         out: The run's folder; see the guide for what it receives.
         recipe: From `make_recipe`; the preset `compact` if omitted. A resumed run keeps its
             own, and a recipe given with `resume` must equal it.
@@ -123,15 +126,15 @@ def train(
             found=type(recipe).__name__,
             hint='Write, for example, draem.make_recipe("compact")',
         )
-    check_out(out, data)
+    check_out(out, data.root if isinstance(data, Category) else data)
     kept = Cache(cache, Path(cache_dir) if cache_dir else None, devices)
     # The first process has the lock, and its helpers write nothing.
     with contextlib.nullcontext() if helper else locked(out):
-        return _train(data, out, recipe, resume, device, devices, kept, console)
+        return _train(as_category(data), out, recipe, resume, device, devices, kept, console)
 
 
 def _train(
-    data: str | Path,
+    data: Category,
     out: str | Path,
     recipe: Recipe | None,
     resume: bool,
@@ -299,7 +302,7 @@ def _folds(images: RunImages, seed: int) -> NDArray[np.int64]:
     return np.repeat(dealt, images.tiles)
 
 
-def _read(data: str | Path, recipe: ResolvedRecipe, cache: Cache, console: Console) -> RunImages:
+def _read(data: Category, recipe: ResolvedRecipe, cache: Cache, console: Console) -> RunImages:
     with file_progress(console) as progress:
         images = read_run_images(data, recipe, progress, cache)
     if images.grouping:

@@ -17,8 +17,9 @@ from draem.datasets.decoding import Preparation, decode_to_memory, preparation_o
 from draem.datasets.groups import group_images, told_groups
 from draem.datasets.image_cache import Cache, Progress, decode_to_files
 from draem.datasets.image_source import ImageSource, fingerprint
+from draem.datasets.layouts.category import Category
+from draem.datasets.layouts.registry import as_category
 from draem.datasets.likeness import Look, look_at, warn_of_dark_or_flat
-from draem.datasets.mvtec import read_normal_images
 from draem.datasets.split import train_held_out_split
 from draem.errors import ImageError
 from draem.imaging.decode import read_size
@@ -77,7 +78,7 @@ class RunImages:
 
 
 def read_run_images(
-    data: str | Path,
+    data: str | Path | Category,
     recipe: ResolvedRecipe,
     progress: Progress | None = None,
     cache: Cache | None = None,
@@ -85,7 +86,7 @@ def read_run_images(
     """Decode the normal images and the textures of a run.
 
     Args:
-        data: A category in MVTec layout, or any folder of normal images.
+        data: One category of a data set, or any folder of normal images.
         recipe: Says sizes, textures, seed, which images show one part and how many are held out.
         progress: Called with (what is read, files done, files in all).
         cache: Whether and where images are stored on the disk; in memory if omitted.
@@ -100,7 +101,7 @@ def read_run_images(
         OutputError: The images cannot be stored on the disk.
     """
     report: Progress = progress or (lambda *_: None)
-    paths = read_normal_images(data, log=True)
+    paths = as_category(data).normal_images(log=True)
     region = read_roi(recipe, paths)
     options, network, simulation = recipe.training, recipe.network, recipe.simulation
     preparation = preparation_of(paths, network.image_size, network.overlap, network.interpolation)
@@ -184,7 +185,7 @@ def read_roi(recipe: ResolvedRecipe, images: Iterable[Path]) -> NDArray[np.bool_
     return None if inside.all() else inside
 
 
-def resolve_recipe(recipe: Recipe, data: str | Path) -> ResolvedRecipe:
+def resolve_recipe(recipe: Recipe, data: str | Path | Category) -> ResolvedRecipe:
     """Settle every `auto` of a recipe for the normal images in a folder.
 
     Raises:
@@ -193,7 +194,7 @@ def resolve_recipe(recipe: Recipe, data: str | Path) -> ResolvedRecipe:
     if recipe.network.image_size != "auto":
         return recipe.resolve()
     sizes = []
-    for path in read_normal_images(data):
+    for path in as_category(data).normal_images():
         # Images that cannot be read are listed, all of them, when they are decoded.
         with contextlib.suppress(ImageError):
             sizes.append(read_size(path))
