@@ -19,7 +19,10 @@ from draem._version import __version__
 from draem.errors import DraemError, missing_dependency
 
 if TYPE_CHECKING:
+    from draem.benchmarking.benchmark import Benchmark, benchmark
     from draem.config import Recipe
+    from draem.datasets.layouts.category import Category
+    from draem.datasets.layouts.registry import Dataset, open_dataset
     from draem.evaluation.evaluator import evaluate
     from draem.evaluation.result import Evaluation
     from draem.exporting.exporter import Export, export
@@ -37,7 +40,10 @@ if TYPE_CHECKING:
     from draem.training.recipe import make_recipe
 
 __all__ = [
+    "Benchmark",
     "CalibrationResult",
+    "Category",
+    "Dataset",
     "DraemError",
     "Evaluation",
     "Export",
@@ -49,6 +55,7 @@ __all__ = [
     "SimulatedBatch",
     "TrainingResult",
     "__version__",
+    "benchmark",
     "calibrate_model",
     "evaluate",
     "export",
@@ -56,6 +63,7 @@ __all__ = [
     "inspect_files",
     "load",
     "make_recipe",
+    "open_dataset",
     "simulate",
     "train",
     "write_metrics",
@@ -63,6 +71,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Benchmark": "draem.benchmarking.benchmark",
+    "Category": "draem.datasets.layouts.category",
+    "Dataset": "draem.datasets.layouts.registry",
+    "benchmark": "draem.benchmarking.benchmark",
+    "open_dataset": "draem.datasets.layouts.registry",
     "CalibrationResult": "draem.inspection.calibrate_model",
     "Evaluation": "draem.evaluation.result",
     "Export": "draem.exporting.exporter",

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 
+EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 

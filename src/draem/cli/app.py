@@ -10,8 +10,11 @@ from typing import Any, NoReturn
 import typer
 
 from draem.cli import (
+    EXIT_BAD_INPUT,
     EXIT_INTERRUPTED,
+    benchmark,
     calibrate,
+    datasets,
     demo,
     evaluate,
     export,
@@ -41,6 +44,9 @@ app.command("simulate")(simulate.command)
 app.command("export")(export.command)
 app.command("import-upstream")(import_upstream.command)
 app.command("info")(info.command)
+app.command("datasets")(datasets.show)
+app.command("convert")(datasets.convert_command)
+app.command("benchmark")(benchmark.command)
 app.command("demo")(demo.command)
 
 
@@ -58,9 +64,6 @@ def version(
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
         raise typer.Exit
-
-
-EXIT_BAD_INPUT = 2
 
 
 def run() -> None:
