@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -58,6 +59,13 @@ def red_inspector() -> Callable[..., Inspector]:
         return Inspector(card, RedRuntime(score_shift))
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hang_ups_end_processes() -> None:
+    """`nohup` leaves the signal ignored, and so would the processes that tests start."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,3 +98,32 @@ def pixel_grid(height: int, width: int, degrees: Tensor, **options: Any) -> Tens
     down, right = rotated_axes(height, width, degrees, **options)
     middle = down.new_tensor([(height - 1) / 2, (width - 1) / 2])
     return (down + right).add_(middle.view(2, 1, 1, 1))
+
+
+class Attack:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.target),)
+
+
+def zip_pickle(path: Path, attack: object) -> None:
+    """Pickle as torch does it now."""
+    import torch
+
+    torch.save(attack, path)
+
+
+def legacy_pickle(path: Path, attack: object) -> None:
+    """Pickle as torch did it once."""
+    import torch
+
+    torch.save(attack, path, _use_new_zipfile_serialization=False)
+
+
+def plain_pickle(path: Path, attack: object) -> None:
+    """Pickle without torch."""
+    path.write_bytes(pickle.dumps(attack))

@@ -17,11 +17,12 @@ from safetensors.torch import save
 
 from draem.embedded import write_embedded
 from draem.errors import DraemWarning
+from draem.foreign_checkpoint import read_checkpoint
 from draem.imaging.roi import encode_roi
 from draem.inspection.calibration import Calibration
 from draem.inspection.onnx_runtime import OnnxRuntime
 from draem.model_card import ModelCard, parse_card
-from draem.model_file import read_card, read_checkpoint, read_model, read_verified_card, write_model
+from draem.model_file import read_card, read_model, read_verified_card, write_model
 from draem.training.recipe import make_recipe
 from fuzz.changes import changed
 from fuzz.harness import as_file, target

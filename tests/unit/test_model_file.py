@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import pickle
 import shutil
 import struct
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -24,7 +21,6 @@ from draem.inspection.loading import load
 from draem.model_card import Calibration, ModelCard, TrainingSet
 from draem.model_file import (
     read_card,
-    read_checkpoint,
     read_model,
     read_verified_card,
     weights_fingerprint,
@@ -32,7 +28,7 @@ from draem.model_file import (
     write_model,
 )
 from draem.training.recipe import make_recipe
-from tests.support import model_card
+from tests.support import Attack, legacy_pickle, model_card, plain_pickle, zip_pickle
 
 READERS = pytest.mark.parametrize("read", [read_card, read_model, load])
 
@@ -66,28 +62,6 @@ def spoiled(tiny_model: Path, tmp_path: Path) -> Callable[[Callable[[bytes], byt
         return path
 
     return spoil
-
-
-class Attack:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, (str(self.target),)
-
-
-def zip_pickle(path: Path, attack: object) -> None:
-    torch.save(attack, path)
-
-
-def legacy_pickle(path: Path, attack: object) -> None:
-    torch.save(attack, path, _use_new_zipfile_serialization=False)
-
-
-def plain_pickle(path: Path, attack: object) -> None:
-    path.write_bytes(pickle.dumps(attack))
 
 
 PICKLERS = pytest.mark.parametrize("save", [zip_pickle, legacy_pickle, plain_pickle])
@@ -280,23 +254,6 @@ def test_a_pickle_is_refused_and_never_opened(
     assert not target.exists()
 
 
-@PICKLERS
-def test_a_checkpoint_runs_no_code(tmp_path: Path, save: Callable[[Path, object], None]) -> None:
-    path, target = tmp_path / "model.pckl", tmp_path / "attacked"
-    save(path, {"weight": torch.zeros(1), "attack": Attack(target)})
-    with pytest.raises(ModelFileError, match="not a checkpoint that can be read safely"):
-        read_checkpoint(path)
-    assert not target.exists()
-
-
-def test_the_attack_would_have_worked(tmp_path: Path) -> None:
-    for number, save in enumerate((zip_pickle, legacy_pickle)):
-        target = tmp_path / f"attacked-{number}"
-        save(tmp_path / "model", Attack(target))
-        torch.load(tmp_path / "model", weights_only=False)
-        assert target.is_dir()
-
-
 def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
     for metadata in (None, {"format": "pt"}):
         save_file({"weight": torch.zeros(2)}, tmp_path / "m.safetensors", metadata=metadata)
@@ -409,52 +366,6 @@ def test_a_missing_safetensors_is_named(tiny_model: Path, monkeypatch: pytest.Mo
 def test_a_model_that_cannot_be_written(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     with pytest.raises(OutputError):
         write_model(tmp_path / "missing" / "m.safetensors", state, plain_card())
-
-
-def test_a_checkpoint_is_read(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
-    for save in (zip_pickle, legacy_pickle):
-        save(tmp_path / "c.pckl", state)
-        read = read_checkpoint(tmp_path / "c.pckl")
-        assert read.keys() == state.keys()
-        assert all(torch.equal(read[name], value) for name, value in state.items())
-
-
-@pytest.mark.parametrize(
-    "kept", [0, 1, 2, 50, 300, -40], ids=["empty", "1", "2", "50", "300", "all but 40"]
-)
-def test_a_damaged_checkpoint_is_refused(
-    tmp_path: Path, state: dict[str, torch.Tensor], kept: int
-) -> None:
-    for save in (zip_pickle, legacy_pickle):
-        save(tmp_path / "c.pckl", state)
-        (tmp_path / "c.pckl").write_bytes((tmp_path / "c.pckl").read_bytes()[:kept])
-        with pytest.raises(ModelFileError, match="not a checkpoint that can be read safely"):
-            read_checkpoint(tmp_path / "c.pckl")
-
-
-@pytest.mark.parametrize("content", [[torch.zeros(1)], {"a": 1}, {1: torch.zeros(1)}, None])
-def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, content: object) -> None:
-    torch.save(content, tmp_path / "c.pckl")
-    with pytest.raises(ModelFileError, match="does not hold a state dict"):
-        read_checkpoint(tmp_path / "c.pckl")
-
-
-def test_a_checkpoint_that_unpacks_to_more_than_it_has_is_refused(tmp_path: Path) -> None:
-    torch.save({"a": torch.zeros(100_000)}, tmp_path / "a.pt")
-    assert read_checkpoint(tmp_path / "a.pt")["a"].shape == (100_000,)
-    with (
-        zipfile.ZipFile(tmp_path / "a.pt") as stored,
-        zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as packed,
-    ):
-        for part in stored.infolist():
-            packed.writestr(part.filename, stored.read(part))
-    with pytest.raises(ModelFileError, match="not a checkpoint that can be read safely"):
-        read_checkpoint(tmp_path / "b.pt")
-
-
-def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="no such checkpoint"):
-        read_checkpoint(tmp_path / "c.pckl")
 
 
 def weights_of(path: Path) -> bytes:

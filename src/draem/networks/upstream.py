@@ -17,8 +17,9 @@ from torch import Tensor
 from draem._version import __version__
 from draem.config import ResolvedNetworkConfig
 from draem.errors import ModelFileError, OutputError
+from draem.foreign_checkpoint import read_checkpoint
 from draem.model_card import ModelCard
-from draem.model_file import read_checkpoint, write_model
+from draem.model_file import write_model
 from draem.networks.joint import check_image_size
 from draem.networks.model import Draem
 

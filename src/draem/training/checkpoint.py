@@ -9,7 +9,7 @@ import torch
 
 from draem.errors import OutputError, TrainingError
 from draem.files import replacing
-from draem.model_file import refuse_bomb
+from draem.foreign_checkpoint import refuse_bomb
 
 FORMAT = 2
 """Format 1 was PyTorch Lightning's."""
