@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,8 +52,18 @@ def command(
     ] = None,
     device: Device = "auto",
     threads: Threads = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Inspect on a Ray cluster of this address, local or auto, and write Parquet.",
+            show_default="off",
+        ),
+    ] = None,
 ) -> None:
     """Score images and mark their defects."""
+    if ray is not None:
+        _on_cluster(model, images, out, min_area, threads, ray, (roi, coco, tile, overlap))
+        return
     from draem.datasets.mvtec import gather_images
     from draem.imaging.roi import check_roi_file
     from draem.inspection.folder import inspect_files
@@ -100,6 +111,41 @@ def command(
     )
     tell(summary.results)
     if summary.failures:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _on_cluster(
+    model: Path,
+    images: list[Path],
+    out: Path,
+    min_area: int,
+    threads: int | None,
+    address: str,
+    refused: tuple[object, ...],
+) -> None:
+    if any(refused):
+        raise typer.BadParameter("--ray takes no --roi, --coco, --tile and --overlap")
+    from draem.datasets.mvtec import gather_images
+    from draem.distributed import inspect_to_parquet
+
+    # A path swallows one of two slashes.
+    texts = [re.sub(r"^(\w+):/+", r"\1://", str(image)) for image in images]
+    urls = any("://" in text for text in texts)
+    found = inspect_to_parquet(
+        texts if urls else gather_images(images, log=True),
+        model,
+        out,
+        address=address,
+        threads=threads or 1,
+        min_area=min_area,
+    )
+    tell(
+        f"{counted(found.images, 'image')}: {found.anomalous} anomalous, "
+        f"{found.failures} could not be read",
+        err=True,
+    )
+    tell(found.results)
+    if found.failures:
         raise typer.Exit(EXIT_SOME_FAILED)
 
 

@@ -30,7 +30,12 @@ def write_png(path: str | Path, image: NDArray[np.uint8] | NDArray[np.uint16]) -
     Raises:
         OutputError: The disk is full, the folder is missing or may not be written.
     """
-    return write_bytes(path, _encoded(image, "png", compress_level=_PNG_LEVEL))
+    return write_bytes(path, encode_png(image))
+
+
+def encode_png(image: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
+    """A PNG file as bytes, of an image as `write_png` takes it."""
+    return _encoded(image, "png", compress_level=_PNG_LEVEL)
 
 
 def map_to_uint16(anomaly_map: NDArray[np.float32]) -> NDArray[np.uint16]:
