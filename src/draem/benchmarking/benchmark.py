@@ -79,7 +79,8 @@ def benchmark(
 ) -> Benchmark:
     """Train and test every category with every preset and seed, and write tables and a page.
 
-    Each run has a process of its own. A finished run is not repeated; one that was cut short goes
+    Each run has a process of its own, so a script must call this below
+    `if __name__ == "__main__":`. A finished run is not repeated; one that was cut short goes
     on where it was. So after a kill, at whatever moment, the same call goes on.
 
     Args:

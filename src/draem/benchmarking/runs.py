@@ -6,13 +6,14 @@ import json
 import math
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from draem.datasets.layouts.registry import open_dataset
-from draem.errors import DraemError, TrainingInterrupted
+from draem.errors import DraemError, DraemWarning, TrainingInterrupted
 from draem.evaluation.evaluator import evaluate
 from draem.evaluation.result import Evaluation, MaskRule
 from draem.files import make_folder, write_text
@@ -88,7 +89,11 @@ def perform(run: Run, plan: Plan) -> dict[str, Any]:
     folder = plan.out / run.path
     known = {"category": run.category, "preset": run.preset, "seed": run.seed}
     try:
-        result = known | {"status": "done"} | _measured(run, plan, folder)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", DraemWarning)
+            measured = _measured(run, plan, folder)
+        said = {str(each.message) for each in told if issubclass(each.category, DraemWarning)}
+        result = known | {"status": "done"} | measured | {"warnings": sorted(said)}
     except TrainingInterrupted:
         raise
     except DraemError as error:
