@@ -20,7 +20,13 @@ from fuzz.harness import as_file, target
 
 PNG = b"\x89PNG\r\n\x1a\n"
 MAX_PIXELS = 2**22
-ABOUT_TAGS = ("TIFFFetchNormalTag", "_TIFFVSetField", "TIFFReadDirectory", "_TIFFCheckDirEntry")
+ABOUT_TAGS = (
+    "TIFFFetchNormalTag",
+    "_TIFFVSetField",
+    "TIFFReadDirectory",
+    "_TIFFCheckDirEntry",
+    "  Value",
+)
 
 Image.init()
 

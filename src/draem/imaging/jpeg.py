@@ -17,7 +17,12 @@ _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _RESTARTS = range(0xD0, 0xD8)
 _FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 _HUFFMAN_ONE_PASS = (0xC0, 0xC1)
-_SCAN, _END, _LONE = 0xDA, 0xD9, 0x01
+_SCAN, _END, _LONE, _INTERVAL = 0xDA, 0xD9, 0x01, 0xDD
+_BETWEEN_SCANS = (0xC4, 0xCC, 0xDB, _INTERVAL, _SCAN)
+"""Tables, restart intervals and the next scan. What else follows a scan, or these if no scan comes
+after them, has come up in its midst: the decoder takes it for the scan's end and fills the rest."""
+_USELESS = (*range(0x02, 0xC0), 0xC8, *range(0xF0, 0xFE))
+"""Reserved, or for extensions that nobody has made."""
 
 # The decoder looks up to eight bytes ahead.
 _AHEAD = bytes(8)
@@ -31,8 +36,8 @@ class JpegLayout:
         frame: Marker of the kind of coding; 0 if there is none.
         scans: Passes over the picture; counted up to one more than `MAX_SCANS`.
         end: Place of the end marker; None if the file has none.
-        in_order: Whether restart markers follow each other without a gap, and no marker is one that
-            JPEG has no use for.
+        in_order: Whether restart markers follow each other without a gap, where the file says that
+            there are some, and no marker is one that JPEG has no use for there.
     """
 
     frame: int
@@ -44,21 +49,24 @@ class JpegLayout:
 def read_jpeg_layout(data: bytes) -> JpegLayout:
     """Walk from marker to marker, until the file ends or has too many scans."""
     frame = scans = 0
-    in_order = True
+    in_order, restarts, last = True, False, 0
     place = 2
     while (found := _MARKER.search(data, place)) is not None:
         marker, place = found.group(1)[0], found.end()
         if marker == _END:
-            return JpegLayout(frame, scans, found.start(), in_order)
+            return JpegLayout(frame, scans, found.start(), in_order and last in (0, _SCAN))
+        in_order &= marker in _BETWEEN_SCANS if scans else marker not in _USELESS
         if marker == _LONE or marker in _RESTARTS:
             continue
-        in_order &= marker >= _FRAMES[0]
         if marker in _FRAMES:
             frame = marker
+        if marker == _INTERVAL:
+            restarts = data[place + 2 : place + 4] != bytes(2)
+        last = marker if scans or marker == _SCAN else 0
         place += max(2, int.from_bytes(data[place : place + 2], "big"))
         if marker == _SCAN:
             scans += 1
-            place, ordered = _after_scan(data, place)
+            place, ordered = _after_scan(data, place, restarts)
             in_order &= ordered
             if scans > MAX_SCANS:
                 break
@@ -76,13 +84,13 @@ def starving(data: bytes, layout: JpegLayout) -> bytes:
     return data[: layout.end] + _AHEAD
 
 
-def _after_scan(data: bytes, place: int) -> tuple[int, bool]:
+def _after_scan(data: bytes, place: int, restarts: bool) -> tuple[int, bool]:
     """Where the first marker after a scan is, and whether its restart markers were in order."""
     following, in_order = _RESTARTS[0], True
     for found in _MARKER.finditer(data, place):
         marker = found.group(1)[0]
         if marker not in _RESTARTS:
             return found.start(), in_order
-        in_order &= marker == following
+        in_order &= restarts and marker == following
         following = _RESTARTS[(following - _RESTARTS[0] + 1) % len(_RESTARTS)]
     return len(data), in_order

@@ -108,7 +108,8 @@ def test_lost_restart_intervals_are_found(tmp_path, lost):
 
 
 def test_the_layout_by_hand():
-    head = b"\xff\xd8" + b"\xff\xe0\x00\x04ab" + b"\xff\xc0\x00\x03x"
+    interval = b"\xff\xdd\x00\x04\x00\x01"
+    head = b"\xff\xd8" + b"\xff\xe0\x00\x04ab" + b"\xff\xc0\x00\x03x" + interval
     scan = b"\xff\xda\x00\x03x" + b"12\xff\x00\xff\xd0" + b"34\xff\xd1" + b"56"
     data = head + scan + scan + b"\xff\xd9 behind \xff\xda"
 
@@ -117,8 +118,27 @@ def test_the_layout_by_hand():
     assert (layout.frame, layout.scans, layout.in_order) == (0xC0, 2, True)
     assert layout.end == data.index(b"\xff\xd9")
     assert not read_jpeg_layout(data.replace(b"\xff\xd1", b"\xff\xd2")).in_order
+    assert not read_jpeg_layout(data.replace(b"\x00\x01", b"\x00\x00")).in_order
+    assert not read_jpeg_layout(data.replace(interval, b"")).in_order
     assert read_jpeg_layout(data[: layout.end]).end is None
     assert starving(data, layout) == data
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "progressive", "TIFF"])
+def test_a_marker_in_the_midst_of_a_scan_is_found(tmp_path, kind):
+    """The decoder would take it for the end of the scan and fill the rest without a word."""
+    options = {"JPEG": {}, "progressive": {"progressive": True}, "TIFF": {"compression": "jpeg"}}
+    pixels = picture(np.random.default_rng(7), 120, 140, 1.5)
+    data = encoded(pixels, "TIFF" if kind == "TIFF" else "JPEG", **options[kind])
+    assert not is_refused(tmp_path, data)
+    scan = data.rindex(b"\xff\xda")
+    middle = scan + (data.index(b"\xff\xd9", scan) - scan) // 2
+    # A progressive picture may end after any scan.
+    passed = {0xD9} if kind == "progressive" else set()
+    for marker in set(range(0x01, 0xFF)) - passed:
+        for segment in (b"", b"\x00\x04ab"):
+            stray = bytes([0xFF, marker]) + segment
+            assert is_refused(tmp_path, data[:middle] + stray + data[middle:]), hex(marker)
 
 
 def test_a_thumbnail_is_no_scan():
