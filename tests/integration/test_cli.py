@@ -121,21 +121,29 @@ def test_without_torch_the_message_says_what_to_install(command: str, tmp_path: 
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("own", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, "30000"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+    ],
+)
 def test_threads_give_their_cores_away_unless_told_otherwise(
-    own: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+    own: dict[str, str], expected: str
 ) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if own:
-        monkeypatch.setenv("OMP_WAIT_POLICY", own)
     script = (
         "import os, sys\n"
         "sys.argv = ['draem', '--version']\n"
         "from draem.cli import main\n"
         "try:\n    main()\n"
-        "except SystemExit:\n    print(os.environ['OMP_WAIT_POLICY'])\n"
+        "except SystemExit:\n    print(os.environ.get('GOMP_SPINCOUNT'))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    others = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=others | own
+    )
     assert done.stdout.split()[-1] == expected
 
 

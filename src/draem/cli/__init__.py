@@ -17,8 +17,10 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     # Threads that spin while they wait for one another lose their cores to other programs and then
-    # hold one another up: next to other work, training took several times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # hold one another up: an image took 55 times as long next to two busy processes. So they spin
+    # but briefly, which is as fast alone (benchmarks/waiting.py).
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = "30000"
     try:
         from draem.cli.app import run
 
