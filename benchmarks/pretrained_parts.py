@@ -62,6 +62,7 @@ CASES: dict[str, tuple[dict[str, int], list[Patch]]] = {
     "complete": ({}, []),
     "no counterpart but the mean": ({"subspaces": 1, "subspace_rank": 1}, []),
     "64 subspaces": ({"subspaces": 64}, []),
+    "512 subspaces": ({"subspaces": 512}, []),
     "1,024 subspaces": ({"subspaces": 1024}, []),
     "rank 4": ({"subspace_rank": 4}, []),
     "no simulated anomalies": ({}, [(training, "fit_discriminator", _shares_only)]),

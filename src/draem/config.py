@@ -87,7 +87,7 @@ class NetworkConfig(Options, Generic[AutoT]):
         "compares features of a pretrained encoder.",
     )
     subspaces: int = Field(
-        256,
+        512,
         ge=1,
         le=4096,
         description="`pretrained` only: number of flat pieces that a memory of normal features is "
