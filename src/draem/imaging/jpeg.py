@@ -16,7 +16,8 @@ START = b"\xff\xd8\xff"
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _RESTARTS = range(0xD0, 0xD8)
 _FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
-_HUFFMAN_ONE_PASS = (0xC0, 0xC1)
+SEQUENTIAL = (0xC0, 0xC1)
+"""Huffman coding that is not progressive."""
 _SCAN, _END, _LONE, _INTERVAL = 0xDA, 0xD9, 0x01, 0xDD
 _BETWEEN_SCANS = (0xC4, 0xCC, 0xDB, _INTERVAL, _SCAN)
 """Tables, restart intervals and the next scan. What else follows a scan, or these if no scan comes
@@ -79,7 +80,7 @@ def starving(data: bytes, layout: JpegLayout) -> bytes:
     It can for Huffman coding in one scan, which is what cameras write. Other kinds of coding need
     the end marker.
     """
-    if layout.end is None or layout.scans != 1 or layout.frame not in _HUFFMAN_ONE_PASS:
+    if layout.end is None or layout.scans != 1 or layout.frame not in SEQUENTIAL:
         return data
     return data[: layout.end] + _AHEAD
 

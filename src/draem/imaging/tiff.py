@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from draem.errors import ImageError
-from draem.imaging.jpeg import MAX_SCANS, read_jpeg_layout
+from draem.imaging.jpeg import MAX_SCANS, SEQUENTIAL, read_jpeg_layout
 from draem.imaging.tiff_header import COLOURS, JPEG, NUMBERS, PACKINGS, TiffContent, named
 
 _CHANNELS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}
@@ -61,7 +61,9 @@ def check_jpeg_parts(path: Path, content: TiffContent, file: IO[bytes]) -> None:
 def _is_whole_jpeg(file: IO[bytes], place: int, length: int) -> bool:
     file.seek(place)
     layout = read_jpeg_layout(file.read(length))
-    return layout.end is not None and layout.in_order and 1 <= layout.scans <= MAX_SCANS
+    # libtiff takes one scan of what is not progressive, fills the rest and reports success.
+    most = 1 if layout.frame in SEQUENTIAL else MAX_SCANS
+    return layout.end is not None and layout.in_order and 1 <= layout.scans <= most
 
 
 def _unread_storage(content: TiffContent) -> tuple[str, str] | None:
