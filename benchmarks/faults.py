@@ -12,7 +12,6 @@ keeps the rows of tasks that were not run. Linux only.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import resource
@@ -31,7 +30,7 @@ from typing import Any
 
 from draem.errors import DraemError
 from fault_tasks import TASKS, Task, make_inputs
-from machine import RESULTS, machine, write_result
+from machine import earlier, machine, write_result
 
 ENDED, REFUSED, CRASHED = 0, 3, 4
 """How a task may end: done, with an error of draem's, or with any other."""
@@ -44,7 +43,7 @@ def main() -> None:
     arguments = _arguments()
     random.seed(arguments.seed)
     print(f"{'fault':<10}{'task':<12}{'times':>6}{'ended':>7}{'stopped':>9}{'wrong':>7}")
-    rows = _earlier()
+    rows: dict[str, dict[str, Any]] = earlier("faults", "rows") or {}
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         inputs = make_inputs(Path(folder) / "inputs")
@@ -57,12 +56,6 @@ def main() -> None:
                 rows[f"{name}, {fault}"] = row
                 write_result("faults", {"benchmark": "faults", "rows": rows, "machine": machine()})
     sys.exit(bool(wrong))
-
-
-def _earlier() -> dict[str, dict[str, Any]]:
-    """Rows of earlier runs, which this one replaces task by task."""
-    path = RESULTS / "faults.json"
-    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
 
 
 def _row(

@@ -8,6 +8,7 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 PLOTS = Path(__file__).parents[1] / "docs" / "performance"
@@ -41,6 +42,12 @@ def write_result(name: str, document: dict[str, object]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def earlier(name: str, key: str = "runs") -> Any:
+    """What `write_result` has written before under a key; None if there is no file."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))[key] if path.exists() else None
 
 
 def _processor() -> str:

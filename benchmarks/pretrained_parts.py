@@ -9,7 +9,6 @@ out, or changes its size. What the JSON holds already is not run again.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from draem.networks import pretrained as networks
 from draem.networks.pretrained import VIEWS, View
 from draem.training import evidence, memory
 from draem.training import pretrained as training
-from machine import RESULTS, machine, write_result
+from machine import earlier, machine, write_result
 
 NAME = "pretrained-parts"
 FIGURES = ("image_auroc", "pixel_auroc", "pixel_ap")
@@ -94,7 +93,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     arguments = parser.parse_args()
-    runs = _earlier()
+    runs: list[dict[str, Any]] = earlier(NAME) or []
     for category, name, seed in _cases(arguments):
         case = {"category": category.name, "case": name, "seed": seed}
         if any(case.items() <= run.items() for run in runs):
@@ -134,11 +133,6 @@ def _patched(patches: list[Patch]) -> Iterator[None]:
         for owner, name, value in patches:
             stack.enter_context(mock.patch.object(owner, name, value))
         yield
-
-
-def _earlier() -> list[dict[str, Any]]:
-    path = RESULTS / f"{NAME}.json"
-    return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
 
 
 def _line(run: dict[str, Any]) -> str:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import tempfile
 import time
@@ -27,7 +26,7 @@ import draem
 from draem.config import PresetName
 from draem.demo.product_dataset import render_product
 from draem.evaluation.evaluator import evaluate
-from machine import PLOTS, RESULTS, machine, write_result
+from machine import PLOTS, earlier, machine, write_result
 
 COLUMNS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro_0.30")
 KEY = ("category", "preset", "changes", "init", "minutes", "epochs", "asked_steps", "seed")
@@ -41,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         categories = arguments.category or [render_product(folder / "rendered product", seed=0)]
-        runs = _earlier(arguments.name)
+        runs: list[Run] = earlier(arguments.name) or []
         for category, init, length, seed in itertools.product(
             categories, arguments.init, _lengths(arguments), arguments.seeds
         ):
@@ -115,11 +114,6 @@ def _length(run: Run) -> str:
     if run["epochs"]:
         return f"{run['epochs']} epochs"
     return f"{run['minutes']:g} min" if run["minutes"] else f"{run['asked_steps']} steps"
-
-
-def _earlier(name: str) -> list[Run]:
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
 
 
 def _changes(arguments: argparse.Namespace) -> str:

@@ -126,10 +126,12 @@ def benchmark(
         _keep_plan(plan)
         results: list[Mapping[str, Any]] = []
         for run in runs:
-            earlier = earlier_result(run, out)
-            if earlier is None and watch:
+            if earlier := earlier_result(run, out):
+                results.append(earlier)
+                continue
+            if watch:
                 watch(run, results, len(runs))
-            results.append(earlier or _in_own_process(run, plan))
+            results.append(_in_own_process(run, plan))
             _write(results, plan, metrics)
         if watch:
             watch(None, results, len(runs))
@@ -174,10 +176,7 @@ def _in_own_process(run: Run, plan: Plan) -> Mapping[str, Any]:
         try:
             return pool.submit(perform, run, plan).result()
         except BrokenProcessPool:
-            return {
-                "category": run.category,
-                "preset": run.preset,
-                "seed": run.seed,
+            return dataclasses.asdict(run) | {
                 "status": "failed",
                 "error": "the process of this run was killed, perhaps for want of memory",
             }

@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def perform(run: Run, plan: Plan) -> dict[str, Any]:
         TrainingInterrupted: Ctrl-C was pressed.
     """
     folder = plan.out / run.path
-    known = {"category": run.category, "preset": run.preset, "seed": run.seed}
+    known = asdict(run)
     try:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", DraemWarning)

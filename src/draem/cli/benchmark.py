@@ -6,13 +6,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from draem.cli import EXIT_BAD_INPUT
 from draem.cli.recipe_options import recipe_options
-from draem.cli.shared_options import Device, LayoutName
+from draem.cli.shared_options import (
+    CategoryNames,
+    Device,
+    LayoutName,
+    MaskRuleName,
+    RecipeFile,
+)
 from draem.cli.terminal import stderr_console, tell
 from draem.config import DEFAULT_PRESET, PresetName
 
@@ -43,21 +49,14 @@ def command(
         ),
     ] = None,
     seeds: Annotated[str, typer.Option(help="Numbers, such as 0,1,2.")] = "0",
-    category: Annotated[
-        list[str] | None, typer.Option(help="May be given again; all if omitted.")
-    ] = None,
+    category: CategoryNames = None,
     layout: LayoutName = "auto",
     metric: Annotated[
         list[str] | None, typer.Option(help="A column of the tables; may be given again.")
     ] = None,
-    mask_rule: Annotated[
-        Literal["half", "upstream"],
-        typer.Option(help="Which mask pixels count: 128 and more of 255, or only 255."),
-    ] = "half",
+    mask_rule: MaskRuleName = "half",
     overrides: dict[str, dict[str, Any]],
-    recipe: Annotated[
-        Path | None, typer.Option(help="TOML file with any of the recipe's keys.")
-    ] = None,
+    recipe: RecipeFile = None,
     device: Device = "auto",
 ) -> None:
     """Train and test every category of a data set; the same command goes on after a stop."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from draem.cli import EXIT_BAD_INPUT
-from draem.cli.shared_options import LayoutName
+from draem.cli.shared_options import CategoryNames, LayoutName
 from draem.cli.terminal import bar, stderr_console, tell
 
 if TYPE_CHECKING:
@@ -70,9 +70,7 @@ def convert_command(
         typer.Option(help="MVTec AD's layout, with images copied, or a table of paths."),
     ] = "mvtec",
     layout: LayoutName = "auto",
-    category: Annotated[
-        list[str] | None, typer.Option(help="May be given again; all if omitted.")
-    ] = None,
+    category: CategoryNames = None,
 ) -> None:
     """Write a data set in MVTec AD's layout, or as a manifest."""
     from draem.datasets.layouts.converting import convert

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from draem.cli.shared_options import CategoryName, Device, LayoutName, Model, Threads
+from draem.cli.shared_options import (
+    CategoryName,
+    Device,
+    LayoutName,
+    MaskRuleName,
+    Model,
+    Threads,
+)
 from draem.cli.terminal import bar, finish_evaluation, stderr_console
 
 
@@ -15,10 +22,7 @@ def command(
     model: Model,
     data: Annotated[Path, typer.Argument(help="One category of a data set in any known layout.")],
     out: Annotated[Path, typer.Option(help="Folder for metrics.json and report.html.")],
-    mask_rule: Annotated[
-        Literal["half", "upstream"],
-        typer.Option(help="Which mask pixels count: 128 and more of 255, or only 255."),
-    ] = "half",
+    mask_rule: MaskRuleName = "half",
     category: CategoryName = "",
     layout: LayoutName = "auto",
     device: Device = "auto",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from draem.cli.recipe_options import recipe_options
-from draem.cli.shared_options import CategoryName, Data, LayoutName
+from draem.cli.shared_options import CategoryName, Data, LayoutName, RecipeFile
 from draem.cli.terminal import tell
 from draem.config import DEFAULT_PRESET, PresetName
 
@@ -30,9 +30,7 @@ def command(
         typer.Option(help="Whose simulation to show.", show_default=DEFAULT_PRESET),
     ] = None,
     overrides: dict[str, dict[str, Any]],
-    recipe: Annotated[
-        Path | None, typer.Option(help="TOML file with any of the recipe's keys.")
-    ] = None,
+    recipe: RecipeFile = None,
     category: CategoryName = "",
     layout: LayoutName = "auto",
     samples: Annotated[int, typer.Option(min=1, max=100, help="How many samples to show.")] = 8,

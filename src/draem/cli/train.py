@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from draem.cli.recipe_options import recipe_options
-from draem.cli.shared_options import CategoryName, Data, Device, LayoutName
+from draem.cli.shared_options import CategoryName, Data, Device, LayoutName, RecipeFile
 from draem.cli.terminal import stderr_console, tell
 from draem.config import DEFAULT_PRESET, PresetName, ResolvedRecipe
 from draem.errors import counted
@@ -64,9 +64,7 @@ def command(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    recipe: Annotated[
-        Path | None, typer.Option(help="TOML file with any of the recipe's keys.")
-    ] = None,
+    recipe: RecipeFile = None,
 ) -> None:
     """Train a model on images of good parts."""
     import draem

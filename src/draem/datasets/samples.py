@@ -51,6 +51,11 @@ class Sample:
     numbered: bool = False
 
 
+def normal_sample(image: Path) -> Sample:
+    """A test image without a defect."""
+    return Sample(image, 0, NORMAL)
+
+
 def is_good(name: str) -> bool:
     """Whether a folder or a label of this name means good parts.
 
@@ -127,7 +132,7 @@ def search_samples(root: Path, test: Path, truth: Path | None) -> tuple[tuple[Sa
     samples: list[Sample] = []
     for name, images in by_folder.items():
         if is_good(name):
-            samples += [Sample(image, 0, NORMAL) for image in images]
+            samples += map(normal_sample, images)
         elif finder is None:
             samples += [Sample(image, 1, name) for image in images]
         else:

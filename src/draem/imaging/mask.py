@@ -87,6 +87,11 @@ def read_masks(paths: Sequence[str | Path], *, numbered: bool = False) -> NDArra
     return np.maximum.reduce(parts)
 
 
+def is_marked(levels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which pixels of a mask are marked, of its levels as `read_mask` gives them."""
+    return levels >= _MARKED
+
+
 def _numbered(path: str | Path) -> NDArray[np.uint8]:
     return np.where(decode_mask(path) > 0, 255, 0).astype(np.uint8)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from draem.datasets.folders import Search, log_taken
-from draem.datasets.samples import NORMAL, Sample, check_sizes, refuse_problems
+from draem.datasets.samples import Sample, check_sizes, refuse_problems
 from draem.errors import DatasetError, DraemError, ImageError
 
 Labelled = tuple[tuple[Sample, ...], Search]
@@ -110,8 +110,3 @@ def _wrong_sizes(sample: Sample) -> list[DraemError]:
     except (DatasetError, ImageError) as error:
         return [error]
     return []
-
-
-def normal_sample(image: Path) -> Sample:
-    """A test image without a defect."""
-    return Sample(image, 0, NORMAL)

@@ -18,7 +18,7 @@ from draem.datasets.samples import NORMAL, TRUTH, Sample
 from draem.errors import DatasetError, OutputError
 from draem.files import make_folder, replacing, write_text
 from draem.imaging.encode import write_png
-from draem.imaging.mask import read_masks
+from draem.imaging.mask import is_marked, read_masks
 
 To = Literal["mvtec", "manifest"]
 Progress = Callable[[int, int], None]
@@ -62,7 +62,7 @@ def convert(
                 shutil.copyfile(source, temporary)
         else:
             levels = read_masks(source.masks, numbered=source.numbered)
-            write_png(target, np.where(levels >= 128, 255, 0).astype(np.uint8))
+            write_png(target, np.where(is_marked(levels), 255, 0).astype(np.uint8))
         if progress:
             progress(done, len(jobs))
     return out

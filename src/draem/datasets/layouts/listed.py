@@ -14,15 +14,13 @@ from draem.datasets.layouts.category import (
     Category,
     listed_images,
     listed_samples,
-    normal_sample,
 )
-from draem.datasets.samples import Sample, is_good
+from draem.datasets.samples import Sample, is_good, normal_sample
 from draem.errors import DatasetError, missing_dependency
 
 MANIFEST_SUFFIXES = (".csv", ".parquet")
 MANIFEST_COLUMNS = ("image", "label", "split", "mask", "category")
 _NEEDED = MANIFEST_COLUMNS[:3]
-_SPLITS = ("train", "test")
 _MOST_BYTES = 2**28
 
 Row = Mapping[str, str]

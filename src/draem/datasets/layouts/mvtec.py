@@ -11,12 +11,12 @@ from draem.datasets.layouts.category import (
     Category,
     Labelled,
     listed_samples,
-    normal_sample,
 )
 from draem.datasets.mvtec import search_normal_images
 from draem.datasets.samples import (
     Sample,
     is_good,
+    normal_sample,
     search_category,
     search_samples,
     truth_folder,

@@ -95,9 +95,8 @@ def open_dataset(root: str | Path, layout: str = AUTO) -> Dataset:
         raise InputError(
             "this layout is unknown", expected=", ".join((AUTO, *LAYOUTS)), found=layout
         )
-    for name in LAYOUTS if layout == AUTO else (layout,):
-        if categories := _found(name, root):
-            return Dataset(root, name, categories)
+    if found := _recognised(root, layout):
+        return found
     asked = "any layout" if layout == AUTO else f"the layout of {LAYOUTS[layout].title}"
     raise DatasetError(
         f"is not in {asked} that draem knows",
@@ -125,9 +124,10 @@ def as_category(data: str | Path | Category, category: str = "", layout: str = A
     if isinstance(data, Category):
         return data
     root = Path(data)
-    if not category and layout == AUTO and root.is_dir() and not _is_dataset(root):
+    may_be_plain = not category and layout == AUTO and root.is_dir()
+    found = _recognised(root, AUTO) if may_be_plain else open_dataset(root, layout)
+    if found is None:
         return mvtec.folder_of_images(root)
-    found = open_dataset(root, layout)
     if category:
         return found[category]
     if len(found.categories) > 1:
@@ -141,14 +141,12 @@ def as_category(data: str | Path | Category, category: str = "", layout: str = A
     return next(iter(found.categories.values()))
 
 
-def _is_dataset(root: Path) -> bool:
-    return any(_found(name, root) for name in LAYOUTS)
-
-
-def _found(name: str, root: Path) -> Categories:
-    if root.is_dir() or name == "manifest":
-        return LAYOUTS[name].find(root)
-    return {}
+def _recognised(root: Path, layout: str) -> Dataset | None:
+    """The data set, if it is in the layout, or in any if that is `auto`."""
+    for name in LAYOUTS if layout == AUTO else (layout,):
+        if (root.is_dir() or name == "manifest") and (found := LAYOUTS[name].find(root)):
+            return Dataset(root, name, found)
+    return None
 
 
 def _content(root: Path) -> str:

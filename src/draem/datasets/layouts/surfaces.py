@@ -13,11 +13,10 @@ from draem.datasets.layouts.category import (
     Category,
     Labelled,
     listed_samples,
-    normal_sample,
 )
-from draem.datasets.samples import Sample
+from draem.datasets.samples import Sample, normal_sample
 from draem.imaging.decode import is_image_path
-from draem.imaging.mask import read_mask
+from draem.imaging.mask import is_marked, read_mask
 
 _LEARNED = 0.75
 _ANOMALOUS = "anomalous"
@@ -167,7 +166,7 @@ def _with_masks(folder: Path, ending: str) -> list[Sample]:
     samples = []
     for image in images:
         mask = masks.get(image.stem.lower())
-        if mask is not None and (read_mask(mask) >= 128).any():
+        if mask is not None and is_marked(read_mask(mask)).any():
             samples.append(Sample(image, 1, _ANOMALOUS, (mask,)))
         else:
             samples.append(normal_sample(image))
