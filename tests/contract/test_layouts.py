@@ -321,6 +321,34 @@ def test_a_published_structure_is_recognised(
                 assert marked[4:10, 5:11].all()
 
 
+@pytest.mark.parametrize(
+    ("tree", "told"),
+    [
+        (
+            kolektor_sdd,
+            "1 anomalous, 6 next to an image whose masks they are, such as Part0_label.bmp",
+        ),
+        (
+            kolektor_sdd_2,
+            "1 anomalous, 2 next to an image whose masks they are, such as 10000_GT.png",
+        ),
+        (dagm, "1 .txt, 1 anomalous, 1 in `Label`"),
+        (magnetic_tile, "5 with the masks (.png)"),
+    ],
+)
+def test_what_is_not_learned_from_is_told(
+    tree: Callable[[Path, Write], Expected],
+    told: str,
+    tmp_path: Path,
+    write: Write,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tree(tmp_path, write)
+    with caplog.at_level("INFO", "draem"):
+        as_category(tmp_path).normal_images(log=True)
+    assert f"Left out: {told}." in caplog.text
+
+
 def test_every_layout_is_tested() -> None:
     assert {tree.__name__ for tree in TREES} == LAYOUTS.keys() - {"manifest"}
 

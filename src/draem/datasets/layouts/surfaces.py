@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
-from draem.datasets.folders import Search, find_images, subfolders
+from draem.datasets.folders import Search, files_if_any, search_images, subfolders
 from draem.datasets.layouts.category import (
     Categories,
     Category,
     Labelled,
     listed_samples,
 )
+from draem.datasets.mask_names import Masks
 from draem.datasets.samples import Sample, normal_sample
-from draem.imaging.decode import is_image_path
-from draem.imaging.mask import is_marked, read_mask
+from draem.imaging.mask import is_marked, read_masks
+
+Found = tuple[list[Sample], Counter[str]]
+"""Images with their labels and masks, and what was left out of them, by reason."""
 
 _LEARNED = 0.75
 _ANOMALOUS = "anomalous"
@@ -47,17 +50,21 @@ def _dagm(folder: Path) -> Category:
         folder.name,
         folder,
         "dagm",
-        lambda: _normal_of(_dagm_samples(folder / "Train")),
-        lambda: listed_samples(folder, _dagm_samples(folder / "Test")),
+        lambda: _normal_of(*_dagm_samples(folder / "Train")),
+        lambda: listed_samples(folder, _dagm_samples(folder / "Test")[0]),
     )
 
 
-def _dagm_samples(folder: Path) -> Iterator[Sample]:
-    labels = {path.stem.lower(): path for path in find_images(folder / "Label")}
-    for image in find_images(folder):
-        if image.parent == folder:
-            mask = labels.get(f"{image.stem.lower()}_label")
-            yield Sample(image, 1, _ANOMALOUS, (mask,)) if mask else normal_sample(image)
+def _dagm_samples(folder: Path) -> Found:
+    searched = search_images(folder)
+    in_labels = [image for image in searched.images if image.parent != folder]
+    found = searched.without(in_labels, "in `Label`")
+    labels = {path.stem.lower(): path for path in in_labels}
+    masks = [labels.get(f"{image.stem.lower()}_label") for image in found.images]
+    return [
+        Sample(image, 1, _ANOMALOUS, (mask,)) if mask else normal_sample(image)
+        for image, mask in zip(found.images, masks, strict=True)
+    ], found.left_out
 
 
 def find_kolektor_sdd(root: Path) -> Categories:
@@ -71,18 +78,20 @@ def find_kolektor_sdd(root: Path) -> Categories:
         JIM 2019.
     """
     parts = [folder for folder in subfolders(root) if _KOS.fullmatch(folder.name)]
-    learned = set(parts[: round(_LEARNED * len(parts))])
+    learned = parts[: round(_LEARNED * len(parts))]
 
-    def samples() -> list[Sample]:
-        return [sample for folder in parts for sample in _with_masks(folder, "_label")]
+    def samples(folders: list[Path]) -> Found:
+        each = [_with_masks(folder) for folder in folders]
+        left_out = sum((left for _, left in each), Counter[str]())
+        return [sample for found, _ in each for sample in found], left_out
 
     def test() -> Labelled:
         return listed_samples(
-            root, [s for s in samples() if s.label or s.image.parent not in learned]
+            root, [s for s in samples(parts)[0] if s.label or s.image.parent not in learned]
         )
 
     def normal() -> Search:
-        return _normal_of(s for s in samples() if s.image.parent in learned)
+        return _normal_of(*samples(learned))
 
     return (
         {"kolektor_sdd": Category("kolektor_sdd", root, "kolektor_sdd", normal, test)}
@@ -106,8 +115,8 @@ def find_kolektor_sdd_2(root: Path) -> Categories:
         name,
         root,
         name,
-        lambda: _normal_of(_with_masks(train, "_GT")),
-        lambda: listed_samples(root, _with_masks(test, "_GT")),
+        lambda: _normal_of(*_with_masks(train)),
+        lambda: listed_samples(root, _with_masks(test)[0]),
     )
     return {name: category}
 
@@ -124,15 +133,18 @@ def find_magnetic_tile(root: Path) -> Categories:
     if not (root / "MT_Free").is_dir():
         return {}
 
-    def photographs(folder: Path) -> list[Path]:
-        return [path for path in find_images(folder) if path.suffix.lower() != ".png"]
+    def photographs(folder: Path) -> Search:
+        found = search_images(folder)
+        masks = [path for path in found.images if path.suffix.lower() == ".png"]
+        return found.without(masks, "with the masks (.png)")
 
-    def free() -> tuple[list[Path], list[Path]]:
-        images = sorted(photographs(root / "MT_Free"), key=lambda path: (_number(path), path.name))
+    def free() -> tuple[Search, tuple[Path, ...]]:
+        found = photographs(root / "MT_Free")
+        images = tuple(sorted(found.images, key=lambda path: (_number(path), path.name)))
         cut = round(_LEARNED * len(images))
         while 0 < cut < len(images) and _number(images[cut]) - _number(images[cut - 1]) < _ONE_TILE:
             cut += 1
-        return images[:cut], images[cut:]
+        return Search(images[:cut], found.left_out), images[cut:]
 
     def test() -> Labelled:
         samples = [normal_sample(image) for image in free()[1]]
@@ -141,12 +153,12 @@ def find_magnetic_tile(root: Path) -> Categories:
                 defect = folder.name[3:].lower()
                 samples += [
                     Sample(image, 1, defect, (image.with_suffix(".png"),))
-                    for image in photographs(folder)
+                    for image in photographs(folder).images
                 ]
         return listed_samples(root, samples)
 
     name = "magnetic_tile"
-    return {name: Category(name, root, name, lambda: Search(tuple(free()[0]), Counter()), test)}
+    return {name: Category(name, root, name, lambda: free()[0], test)}
 
 
 def _number(path: Path) -> int:
@@ -154,34 +166,21 @@ def _number(path: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def _with_masks(folder: Path, ending: str) -> list[Sample]:
+def _with_masks(folder: Path) -> Found:
     """Images whose masks are next to them; those whose mask marks nothing are normal."""
-    masks = {}
-    images = []
-    for path in _files(folder):
-        if path.stem.lower().endswith(ending.lower()):
-            masks[path.stem[: -len(ending)].lower()] = path
-        else:
-            images.append(path)
+    found = search_images(folder)
+    beside = Masks(folder, set(files_if_any(folder)) - set(found.images))
     samples = []
-    for image in images:
-        mask = masks.get(image.stem.lower())
-        if mask is not None and is_marked(read_mask(mask)).any():
-            samples.append(Sample(image, 1, _ANOMALOUS, (mask,)))
+    for image in found.images:
+        folders = image.relative_to(folder).parts[:-1]
+        masks = beside.of(image, (*map(str.lower, folders), image.stem.lower()))
+        if masks and is_marked(read_masks(masks)).any():
+            samples.append(Sample(image, 1, _ANOMALOUS, masks))
         else:
             samples.append(normal_sample(image))
-    return samples
+    return samples, found.left_out
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file() and is_image_path(path))
-
-
-def _normal_of(samples: Iterable[Sample]) -> Search:
-    images, anomalous = [], 0
-    for sample in samples:
-        if sample.label:
-            anomalous += 1
-        else:
-            images.append(sample.image)
-    return Search(tuple(images), +Counter({"anomalous": anomalous}))
+def _normal_of(samples: Sequence[Sample], left_out: Counter[str]) -> Search:
+    images = tuple(sample.image for sample in samples if not sample.label)
+    return Search(images, left_out + Counter({"anomalous": len(samples) - len(images)}))
