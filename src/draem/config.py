@@ -51,6 +51,8 @@ ImageSize = tuple[_Side, _Side]
 ProfileName = Literal["paper", "upstream", "varied"]
 PresetName = Literal["pretrained", "compact", "full", "published"]
 DEFAULT_PRESET: PresetName = "pretrained"
+TRACKERS = ("csv", "tensorboard", "mlflow", "wandb")
+DEFAULT_TRACKERS = ("tensorboard",)
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Weight = Annotated[float, Field(ge=0, le=1e6)]
 _Path = Annotated[str, Field(max_length=4096)]

@@ -15,6 +15,7 @@ Each says what was expected, what came instead and what to do about it::
     ├── OutOfMemoryError          the machine has less memory than this takes
     ├── ExportError               an exported model is not what it should be
     ├── MissingDependencyError    an optional part of draem is not installed
+    ├── TrackerError              an experiment tracker cannot be reached
     └── TrainingError             training cannot go on
         └── TrainingInterrupted   the user stopped it; it can be resumed
 """
@@ -139,6 +140,10 @@ class ExportError(DraemError):
 
 class MissingDependencyError(DraemError):
     """An optional part of draem is not installed."""
+
+
+class TrackerError(DraemError):
+    """An experiment tracker cannot be reached, or refuses the run."""
 
 
 class TrainingError(DraemError):

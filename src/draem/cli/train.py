@@ -10,7 +10,13 @@ import typer
 from draem.cli.recipe_options import recipe_options
 from draem.cli.shared_options import CategoryName, Data, Device, LayoutName, RecipeFile
 from draem.cli.terminal import stderr_console, tell
-from draem.config import DEFAULT_PRESET, PresetName, ResolvedRecipe
+from draem.config import (
+    DEFAULT_PRESET,
+    DEFAULT_TRACKERS,
+    TRACKERS,
+    PresetName,
+    ResolvedRecipe,
+)
 from draem.errors import counted
 
 
@@ -63,6 +69,14 @@ def command(
             help="Folder of the decoded images.", show_default="$DRAEM_CACHE or ~/.cache/draem"
         ),
     ] = None,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Where figures, pictures and the model are kept: {', '.join(TRACKERS)}; may be "
+            "given again.",
+            show_default="tensorboard",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     recipe: RecipeFile = None,
 ) -> None:
@@ -91,6 +105,7 @@ def command(
         devices=devices,
         cache=cache,
         cache_dir=cache_dir,
+        trackers=tracker or DEFAULT_TRACKERS,
         console=console,
     )
     _warn_of_few_steps(result.recipe, result.steps)

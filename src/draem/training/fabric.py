@@ -6,12 +6,10 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Literal
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 
 from draem.networks.devices import multiplies_bf16
 
@@ -19,14 +17,13 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _PRECISIONS: dict[str, Precision] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
-def make_fabric(device: torch.device, devices: int, precision: str, root: Path) -> Fabric:
+def make_fabric(device: torch.device, devices: int, precision: str) -> Fabric:
     """Start the processes of a run; every one of them goes on from here.
 
     Args:
         device: Kind of the devices, or the only one.
         devices: How many; several run distributed data parallel (DDP).
         precision: `auto`, `32`, `bf16` or `16`.
-        root: The run's folder, for TensorBoard.
     """
     cuda = device.type == "cuda"
     single = [device.index or 0] if cuda else 1
@@ -35,7 +32,6 @@ def make_fabric(device: torch.device, devices: int, precision: str, root: Path) 
         devices=single if devices == 1 else devices,
         strategy="auto" if devices == 1 else "ddp",
         precision=precision_of(precision, device),
-        loggers=TensorBoardLogger(root, name="tensorboard", version=""),
     )
     fabric.launch()
     return fabric

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import itertools
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from draem._version import __version__
-from draem.config import Recipe, ResolvedRecipe
+from draem.config import DEFAULT_TRACKERS, Recipe, ResolvedRecipe
 from draem.datasets.image_cache import Cache, CacheMode
 from draem.datasets.layouts.category import Category
 from draem.datasets.layouts.registry import as_category
@@ -47,6 +48,11 @@ from draem.training.pretrained import FOLDS, PretrainedFit, fit_pretrained
 from draem.training.recipe import make_recipe
 from draem.training.run_folder import RunFolder, check_new_run, resume_run, start_run
 from draem.training.signals import stop_gently
+from draem.training.trackers import (
+    Tracking,
+    check_trackers,
+    start_tracking,
+)
 from draem.training.warm_start import check_warm_start
 
 _NEEDS_LESS_MEMORY = (
@@ -84,6 +90,7 @@ def train(
     devices: int = 1,
     cache: CacheMode = "auto",
     cache_dir: str | Path | None = None,
+    trackers: Sequence[str] = DEFAULT_TRACKERS,
     console: Console | None = None,
 ) -> TrainingResult:
     """Train a model on images of good parts and write it with a calibrated threshold.
@@ -100,6 +107,9 @@ def train(
         cache: Whether decoded images are kept on the disk instead of in memory: `auto` where they
             would fill a quarter of the free memory, `always` or `never`. The model is the same.
         cache_dir: Where; DRAEM_CACHE or the system's place for caches if omitted.
+        trackers: Which experiment trackers keep the recipe, figures, pictures and the model:
+            `tensorboard` (in the run's folder), `mlflow`, `wandb`. With `csv` alone there is just
+            `metrics.csv`, which is always written.
         console: Where progress is shown; nowhere if omitted.
 
     Returns:
@@ -111,7 +121,9 @@ def train(
         RunExistsError: The folder holds a run already, or the run to resume is finished.
         RecipeError: A resumed run was started with another recipe.
         ImageSizeError: The image size does not suit the network.
-        InputError: The region of interest cannot be used.
+        InputError: The region of interest cannot be used, or a tracker is unknown.
+        MissingDependencyError: A tracker is not installed.
+        TrackerError: A tracker cannot be reached.
         TrainingInterrupted: Ctrl-C was pressed; the run can be resumed.
         OutOfMemoryError: There is not enough memory for the images or for training.
         OutputError: The run or the cache cannot be written, or another process writes the run.
@@ -130,7 +142,9 @@ def train(
     kept = Cache(cache, Path(cache_dir) if cache_dir else None, devices)
     # The first process has the lock, and its helpers write nothing.
     with contextlib.nullcontext() if helper else locked(out):
-        return _train(as_category(data), out, recipe, resume, device, devices, kept, console)
+        return _train(
+            as_category(data), out, recipe, resume, device, devices, kept, trackers, console
+        )
 
 
 def _train(
@@ -141,9 +155,11 @@ def _train(
     device: str,
     devices: int,
     cache: Cache,
+    trackers: Sequence[str],
     console: Console,
 ) -> TrainingResult:
     """See `train`."""
+    check_trackers(trackers)
     if resume:
         run, resolved = resume_run(out, recipe)
     else:
@@ -160,7 +176,22 @@ def _train(
         images = _read(data, resolved, cache, console)
         if not resume:
             run = _start(out, resolved)
-        return _run(run, resolved, images, place, devices, console)
+        with _tracking(trackers, run, resolved) as tracking:
+            result = _run(run, resolved, images, place, devices, tracking, console)
+            tracking.model(result.model, result.card)
+        return result
+
+
+@contextlib.contextmanager
+def _tracking(names: Sequence[str], run: RunFolder, recipe: ResolvedRecipe) -> Iterator[Tracking]:
+    """What the first process tells its trackers; a run that ends early is closed as such."""
+    with quiet_lightning():
+        tracking = Tracking() if is_helper_process() else start_tracking(names, run.root, recipe)
+    try:
+        yield tracking
+    except BaseException:
+        tracking.stopped()
+        raise
 
 
 def _run(
@@ -169,18 +200,19 @@ def _run(
     images: RunImages,
     device: torch.device,
     devices: int,
+    tracking: Tracking,
     console: Console,
 ) -> TrainingResult:
     """Train, calibrate and write the model."""
     if recipe.network.architecture == "pretrained":
-        return _run_pretrained(run, recipe, images, device, console)
+        return _run_pretrained(run, recipe, images, device, tracking, console)
     with (
         quiet_lightning(),
         stop_gently(console) as interrupted,
         explained_output(run.root, _MAKE_ROOM),
     ):
-        fabric = make_fabric(device, devices, recipe.training.precision, run.root)
-        parts = build_parts(fabric, run, recipe, images, console)
+        fabric = make_fabric(device, devices, recipe.training.precision)
+        parts = build_parts(fabric, run, recipe, images, tracking, console)
         try:
             state = train_loop(parts, interrupted)
         finally:
@@ -205,6 +237,7 @@ def _run_pretrained(
     recipe: ResolvedRecipe,
     images: RunImages,
     device: torch.device,
+    tracking: Tracking,
     console: Console,
 ) -> TrainingResult:
     """Fit memories and discriminator, calibrate and write the model."""
@@ -216,7 +249,7 @@ def _run_pretrained(
         file_progress(console) as progress,
     ):
         simulator = run_simulator(recipe, images, device)
-        write_samples(run, simulator)
+        write_samples(run, simulator, tracking)
         fitted = fit_pretrained(
             recipe,
             images.training,

@@ -25,6 +25,7 @@ from draem.training.metrics_log import append_row, keep_rows
 from draem.training.progress_bar import TrainingProgress
 from draem.training.run_folder import RunFolder
 from draem.training.schedule import RunClock, learning_rate_factor
+from draem.training.trackers import Tracking
 from draem.training.validation import Validation
 
 _VALIDATIONS = 10
@@ -65,6 +66,7 @@ class TrainingParts:
         images: Fingerprint of all images of the run; a checkpoint of other ones is refused.
         progress: The progress bar, in the first process.
         report: Called with a line of text after each validation.
+        tracking: Keeps figures and pictures, in the first process.
     """
 
     fabric: Fabric
@@ -81,6 +83,7 @@ class TrainingParts:
     images: str
     progress: TrainingProgress
     report: Callable[[str], None]
+    tracking: Tracking
 
 
 def train_loop(parts: TrainingParts, interrupted: threading.Event) -> LoopState:
@@ -193,7 +196,7 @@ def _log(parts: TrainingParts, state: LoopState, losses: Losses, rate: float) ->
         state.figures = _validate(parts, state.step)
         figures |= state.figures
     append_row(parts.run.metrics, {"step": state.step, **figures})
-    parts.fabric.log_dict(figures, step=state.step)
+    parts.tracking.figures(figures, state.step)
 
 
 def _validate(parts: TrainingParts, step: int) -> dict[str, float]:
@@ -201,7 +204,9 @@ def _validate(parts: TrainingParts, step: int) -> dict[str, float]:
     figures = parts.validation.measure(network)
     title = f"Held-out good parts with simulated anomalies, after step {step}"
     sheet = parts.validation.picture(network, title)
-    write_png(parts.run.pictures / f"step-{step:07d}.png", sheet)
+    path = parts.run.pictures / f"step-{step:07d}.png"
+    write_png(path, sheet)
+    parts.tracking.picture(path, step)
     parts.report(
         f"{parts.clock.reached:4.0%}  step {step}  loss {figures['val_loss']:.3f}  "
         f"simulated anomalies: image AUROC {figures['val_image_auroc']:.3f}, "

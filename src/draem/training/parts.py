@@ -23,6 +23,7 @@ from draem.training.optimizer import make_optimizer
 from draem.training.progress_bar import TrainingProgress
 from draem.training.run_folder import RunFolder
 from draem.training.schedule import RunClock, make_clock
+from draem.training.trackers import Tracking
 from draem.training.validation import Validation
 from draem.training.warm_start import load_warm_start
 
@@ -31,7 +32,12 @@ _SHEET_SAMPLES = 8
 
 
 def build_parts(
-    fabric: Fabric, run: RunFolder, recipe: ResolvedRecipe, images: RunImages, console: Console
+    fabric: Fabric,
+    run: RunFolder,
+    recipe: ResolvedRecipe,
+    images: RunImages,
+    tracking: Tracking,
+    console: Console,
 ) -> TrainingParts:
     """Build the parts of a run on the device of this process."""
     options = recipe.training
@@ -54,7 +60,7 @@ def build_parts(
     model, wrapped_optimizer = fabric.setup(network, optimizer)
     simulator = run_simulator(recipe, images, fabric.device)
     if fabric.is_global_zero:
-        write_samples(run, simulator)
+        write_samples(run, simulator, tracking)
     return TrainingParts(
         fabric=fabric,
         run=run,
@@ -70,6 +76,7 @@ def build_parts(
         images=images.full_fingerprint,
         progress=TrainingProgress(clock, options.batch_size, console),
         report=lambda line: console.print(line, highlight=False),
+        tracking=tracking,
     )
 
 
@@ -98,10 +105,12 @@ def run_simulator(recipe: ResolvedRecipe, images: RunImages, device: torch.devic
     )
 
 
-def write_samples(run: RunFolder, simulator: Simulator) -> None:
+def write_samples(run: RunFolder, simulator: Simulator, tracking: Tracking) -> None:
     """Write a picture of simulated training samples."""
     sheet = simulation_sheet(simulator.batch(0, _SHEET_SAMPLES), "Simulated training samples")
-    write_png(run.pictures / "samples.png", sheet)
+    path = run.pictures / "samples.png"
+    write_png(path, sheet)
+    tracking.picture(path, 0)
 
 
 def _validation(

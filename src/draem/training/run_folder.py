@@ -13,7 +13,7 @@ from draem.training.recipe import make_recipe, write_recipe
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The files of a run; `pretrained` leaves no metrics, checkpoint or TensorBoard logs.
+    """The files of a run; `pretrained` leaves no metrics and no checkpoint.
 
     Attributes:
         root: The run's folder.
