@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from draem.errors import InputError, ModelFileError
 from draem.imaging.roi import RoiLike, decode_roi, fit_roi
 from draem.imaging.tiles import plan_tiles
 from draem.inspection.calibration import Decision, decide
+from draem.inspection.detections import detections
 from draem.inspection.prefetch import prefetch
 from draem.inspection.regions import Region
 from draem.inspection.runtime import Runtime, RuntimeOutput
@@ -20,6 +21,9 @@ from draem.inspection.strategy import ImageOutput, Strategy
 from draem.inspection.tiled import TiledStrategy
 from draem.inspection.whole_image import WholeImageStrategy
 from draem.model_card import ModelCard
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 _WHOLE_IMAGE = 1024, 1024
 """At this size a region of interest is kept where the network's input is a tile of the image."""
@@ -51,6 +55,22 @@ class Inspection:
     regions: tuple[Region, ...]
     anomaly_map: NDArray[np.float32]
     reconstruction: NDArray[np.uint8] | None
+
+    def to_supervision(self) -> Detections:
+        """The regions as detections of the library supervision, to draw, count or track them.
+
+        Returns:
+            One detection a region, highest peak first: `xyxy` is its box, `mask` the pixels that
+            its contour encloses, `confidence` its peak and `class_id` 0, named `anomaly`.
+
+        Raises:
+            MissingDependencyError: supervision is not installed.
+
+        Source:
+            https://supervision.roboflow.com/latest/detection/core/
+        """
+        height, width = self.anomaly_map.shape
+        return detections(self.regions, (height, width))
 
 
 class Inspector:

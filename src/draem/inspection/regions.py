@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,6 +84,26 @@ def translated(region: Region, right: int, down: int) -> Region:
         box=(x + right, y + down, width, height),
         contour=tuple((corner_x + right, corner_y + down) for corner_x, corner_y in region.contour),
     )
+
+
+def region_mask(region: Region, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels that a region's contour encloses, those of its holes included.
+
+    Args:
+        region: In pixels of the image.
+        size: Height and width of the image.
+
+    Returns:
+        (height, width) bool: whether the pixel's centre is inside.
+    """
+    inside = np.zeros(size, np.bool_)
+    # The contour runs along rows and columns. Right of each vertical edge, inside and outside swap.
+    for (x, y), (_, end) in zip(
+        region.contour, (*region.contour[1:], region.contour[0]), strict=True
+    ):
+        left, top, bottom = (math.ceil(place - 0.5) for place in (x, min(y, end), max(y, end)))
+        inside[top:bottom, left:] ^= True
+    return inside
 
 
 def _marked(
