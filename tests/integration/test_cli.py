@@ -243,6 +243,7 @@ def test_a_region_of_interest_goes_from_the_mask_to_the_results(
     outcome = draem_cli("train", category, "--out", run, *common, "--device", "cpu")
     assert outcome.status == 0, outcome.err
     information = draem_cli("info", run).out
+    assert draem_cli("info", run, "--card").out.startswith("---\nlibrary_name: draem\n")
     assert "50% of the image" in information
     assert str(tmp_path / "left.png") in information
 

@@ -15,6 +15,10 @@ from draem.errors import counted, shown
 def command(
     model: Model,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_card: Annotated[
+        bool,
+        typer.Option("--card", help="Print a model card in Markdown, to publish with the file."),
+    ] = False,
 ) -> None:
     """Show what a model file says of itself."""
     from draem.config import told_size
@@ -26,6 +30,11 @@ def command(
     path = model_path(model)
     check_kind(path)
     card = read_verified_card(path)
+    if as_card:
+        from draem.reporting.card_page import card_page
+
+        tell(card_page(card, path))
+        return
     if as_json:
         tell(json.dumps(card.model_dump(mode="json"), indent=2))
         return

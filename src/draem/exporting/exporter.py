@@ -97,7 +97,7 @@ def export(
         OutputError: The file cannot be written.
     """
     say = progress or (lambda _: None)
-    source = model_path(model)
+    source = model_path(model, fetch=False)
     target = _target(source, to, out)
     if source.suffix.lower() in EXPORTED:
         raise InputError(

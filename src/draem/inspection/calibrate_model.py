@@ -101,7 +101,7 @@ def calibrate_model(
     paths = gather_good_images(named, log=True)
     check_supported(len(paths), false_reject_rate)
     inspector = load(model, device=device, threads=threads)
-    file = model_path(model)
+    file = model_path(model, fetch=False)
     check_writable(file.resolve())
     _refuse_training_images(inspector.card, paths, progress)
     measured = _measure(inspector, paths, pixel_false_positive_rate, progress)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from draem.errors import InputError, ModelFileError, missing_dependency
 from draem.imaging.roi import RoiLike
+from draem.inspection.hub import hub_file, is_hub_address
 from draem.inspection.inspector import Inspector
 from draem.inspection.runtime import Runtime
 from draem.model_card import ModelCard
@@ -43,7 +44,8 @@ def load(
 
     Args:
         path: A `.safetensors` model file, as `draem train` writes it, or what `draem export`
-            makes of it: `.onnx`, `.xml` (OpenVINO) or `.mnn`.
+            makes of it: `.onnx`, `.xml` (OpenVINO) or `.mnn`. It may be on the Hugging Face Hub:
+            `hf://ORGANISATION/NAME/model.onnx@REVISION`.
         device: `auto`, `cpu`, `cuda` or `cuda:1`; exported models run on the CPU alone.
         threads: How many CPU threads the model may use; None for one per core, which is the most
             that an exported model takes. For a `.safetensors` model this is torch's setting for
@@ -52,7 +54,7 @@ def load(
         region_of_interest: Inspect nothing outside it; see `Inspector`.
 
     Raises:
-        ModelFileError: The file is missing, damaged or not one of draem's.
+        ModelFileError: The file is missing, damaged or not one of draem's, or cannot be fetched.
         ImageError: The mask of the region of interest cannot be read.
         InputError: There is no such device, the number of threads is not positive, the smallest
             area is negative, or there is nothing to inspect.
@@ -96,8 +98,25 @@ def check_kind(path: Path) -> None:
     check_exists(path)
 
 
-def model_path(path: str | Path) -> Path:
-    """The model file that a path means: itself, or the model in a run's folder."""
+def model_path(path: str | Path, *, fetch: bool = True) -> Path:
+    """The model file that a path means: itself, the model in a run's folder, or one on the Hub.
+
+    Args:
+        path: What was given.
+        fetch: Whether it may be on the Hub; not where something is written next to it.
+
+    Raises:
+        ModelFileError: It cannot be fetched from the Hub, or may not be there.
+        MissingDependencyError: It is on the Hub, and huggingface_hub is not installed.
+    """
+    if is_hub_address(path):
+        if not fetch:
+            raise ModelFileError(
+                f"{path} is on the Hub",
+                expected="a model file of your own, which can be changed or written next to",
+                hint="Download it first: hf download",
+            )
+        return hub_file(path)
     path = Path(path)
     inside = path / "model.safetensors"
     return inside if inside.is_file() else path
