@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 
 _BATCH = 16
 _MEMORY = Path("/dev/shm")
+_BLOCK = 64
+_MOST_BLOCKS = 4096
+_SHARE = 0.9
+"""Of a CPU that a thread of a worker is counted as; the rest is for reading and writing."""
+_KEPT = 0.05
+_WAITS = {"num_cpus": 0.1}
+"""Reading and writing mostly wait; a whole CPU for each, Ray's default, would cost a worker."""
 
 
 def image_files(paths: str | Sequence[str]) -> Dataset:
@@ -46,7 +54,11 @@ def image_files(paths: str | Sequence[str]) -> Dataset:
     endings = [suffix[1:] for suffix in IMAGE_SUFFIXES]
     extensions = [*endings, *map(str.upper, endings)]
     read: Dataset = data.read_binary_files(
-        paths, include_paths=True, file_extensions=extensions, ignore_missing_paths=False
+        paths,
+        include_paths=True,
+        file_extensions=extensions,
+        ignore_missing_paths=False,
+        ray_remote_args=_WAITS,
     )
     return read
 
@@ -96,16 +108,15 @@ def inspect(
         )
     file = model_path(model).resolve()
     read_verified_card(file)
+    most = workers or max(1, _cpus() // threads)
     inspected: Dataset = dataset.map_batches(
         _Worker,
         fn_constructor_args=(str(file), threads, min_area, maps),
         batch_size=_BATCH,
         batch_format="pyarrow",
         zero_copy_batch=True,
-        num_cpus=threads,
-        compute=data.ActorPoolStrategy(
-            min_size=workers or 1, max_size=workers or max(1, _cpus() // threads)
-        ),
+        num_cpus=_SHARE * threads,
+        compute=data.ActorPoolStrategy(min_size=workers or 1, initial_size=most, max_size=most),
     )
     return inspected
 
@@ -248,8 +259,12 @@ def inspect_to_parquet(
         ray.init(address=address, log_to_driver=False)
     try:
         rows = [{"path": str(Path(image).resolve())} for image in images]
-        read = image_files(urls) if urls else data.from_items(rows)
-        inspect(read, model, threads=threads, min_area=min_area).write_parquet(str(results))
+        blocks = min(math.ceil(len(rows) / _BLOCK), _MOST_BLOCKS)
+        read = image_files(urls) if urls else data.from_items(rows, override_num_blocks=blocks)
+        inspected = inspect(read, model, threads=threads, min_area=min_area)
+        # Ray would keep half of the cluster for whichever step may need it; the workers need it.
+        inspected.context.op_resource_reservation_ratio = _KEPT
+        inspected.write_parquet(str(results), ray_remote_args=_WAITS)
     finally:
         if started:
             ray.shutdown()
