@@ -94,6 +94,34 @@ def test_every_category_and_seed_is_measured_and_not_repeated(
     _check_files(out, found.results)
 
 
+def test_runs_on_a_cluster_find_the_same(
+    data: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    # Sums depend on the number of threads; a run on the cluster has one.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    options = {"presets": ["compact"], "recipe": recipe, "device": "cpu"}
+    seen: list[int] = []
+
+    def watch(_, results, total):
+        assert total == 2
+        seen.append(len(results))
+
+    (data / "bottle/train/good/000.png").write_bytes(b"no image")
+    here = benchmark(data, tmp_path / "here", **options)
+    there = benchmark(data, tmp_path / "there", ray="local", watch=watch, **options)
+    assert seen == [0, 1, 2]
+    assert [result["status"] for result in here.results] == ["failed", "done"]
+    for ours, theirs in zip(here.results, there.results, strict=True):
+        assert ours.get("figures") == theirs.get("figures")
+        assert ours.get("fingerprint") == theirs.get("fingerprint")
+        assert ours.get("error") == theirs.get("error")
+    assert there.results[1]["peak_memory_mib"] > 50
+    # Finished runs are not repeated, wherever they were performed.
+    again = benchmark(data, tmp_path / "there", **options)
+    assert again.results[1] == there.results[1]
+
+
 def _check_files(out: Path, results: tuple) -> None:
     rows = list(csv.DictReader((out / "results.csv").read_text(encoding="utf-8").splitlines()))
     assert [float(row["image_auroc"]) for row in rows] == [

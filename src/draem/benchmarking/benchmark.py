@@ -17,6 +17,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from draem.benchmarking.cluster import Result, perform_on_cluster
 from draem.benchmarking.page import render_page
 from draem.benchmarking.runs import Plan, Run, earlier_result, perform
 from draem.benchmarking.summary import (
@@ -75,6 +76,7 @@ def benchmark(
     recipe: str | Path | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     device: str = "auto",
+    ray: str | None = None,
     watch: Watch | None = None,
 ) -> Benchmark:
     """Train and test every category with every preset and seed, and write tables and a page.
@@ -96,6 +98,9 @@ def benchmark(
         recipe: A TOML file with keys of the recipe.
         overrides: Options of the recipe, as `make_recipe` takes them.
         device: Where to train and to test.
+        ray: Address of a Ray cluster, as `ray.init` takes it, or `local`: as many runs at a time as
+            it has CPUs, or GPUs if the device is `cuda`. The data, `out` and the recipe must be
+            where every node sees them. One run after the other on this machine if omitted.
         watch: Sees the runs begin and end.
 
     Raises:
@@ -105,37 +110,43 @@ def benchmark(
         RunExistsError: The folder holds a benchmark of other data or with other options.
         OutputError: Another process writes into the folder, or it cannot be written.
         TrainingInterrupted: Ctrl-C was pressed; the same call goes on.
+        MissingDependencyError: Ray is asked for and not installed.
     """
     dataset = open_dataset(root, layout)
     chosen = [dataset[name].name for name in categories] or list(dataset.categories)
     _check(presets, seeds, metrics)
     for preset in presets:  # wrong options are told before any run
         make_recipe(preset, recipe, overrides)
-    out = make_folder(out)
+    out = make_folder(out).resolve()
     plan = Plan(
         Path(root).resolve(),
         dataset.layout,
         out,
         {name: dict(options) for name, options in (overrides or {}).items()},
-        None if recipe is None else Path(recipe),
+        None if recipe is None else Path(recipe).resolve(),
         mask_rule,
         device,
     )
     runs = [Run(*run) for run in itertools.product(chosen, presets, seeds)]
     with locked(out):
         _keep_plan(plan)
-        results: list[Mapping[str, Any]] = []
-        for run in runs:
-            if earlier := earlier_result(run, out):
-                results.append(earlier)
-                continue
-            if watch:
-                watch(run, results, len(runs))
-            results.append(_in_own_process(run, plan))
-            _write(results, plan, metrics)
+        found = {run: earlier for run in runs if (earlier := earlier_result(run, out))}
+        left = [run for run in runs if run not in found]
+        performed = perform_on_cluster(left, plan, ray) if ray else _one_by_one(left, plan)
+        for run, result in performed:
+            if result is not None:
+                found[run] = result
+                _write(_in_order(found, runs), plan, metrics)
+            elif watch:
+                watch(run, _in_order(found, runs), len(runs))
+        results = _in_order(found, runs)
         if watch:
             watch(None, results, len(runs))
         return _write(results, plan, metrics)
+
+
+def _in_order(found: Mapping[Run, Result], runs: Sequence[Run]) -> list[Result]:
+    return [found[run] for run in runs if run in found]
 
 
 def _check(presets: Sequence[str], seeds: Sequence[int], metrics: Sequence[str]) -> None:
@@ -170,7 +181,14 @@ def _keep_plan(plan: Plan) -> None:
         )
 
 
-def _in_own_process(run: Run, plan: Plan) -> Mapping[str, Any]:
+def _one_by_one(runs: Sequence[Run], plan: Plan) -> Iterator[tuple[Run, Result | None]]:
+    """Each run as it begins, with None, and then with its result."""
+    for run in runs:
+        yield run, None
+        yield run, _in_own_process(run, plan)
+
+
+def _in_own_process(run: Run, plan: Plan) -> Result:
     """Perform a run where its memory can be measured and a crash costs only itself."""
     with _pool() as pool:
         try:

@@ -58,6 +58,13 @@ def command(
     overrides: dict[str, dict[str, Any]],
     recipe: RecipeFile = None,
     device: Device = "auto",
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Spread the runs over a Ray cluster of this address, local or auto.",
+            show_default="off",
+        ),
+    ] = None,
 ) -> None:
     """Train and test every category of a data set; the same command goes on after a stop."""
     from draem.benchmarking.benchmark import benchmark
@@ -75,6 +82,7 @@ def command(
             recipe=recipe,
             overrides=overrides,
             device=device,
+            ray=ray,
             watch=watch,
         )
     for result in found.failed:
