@@ -6,13 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 
 import draem
 from draem.imaging.roi import encode_roi
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "plain_onnxruntime.py"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLE = EXAMPLES / "plain_onnxruntime.py"
+NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
 
 def run_example(model: Path, picture: Path) -> subprocess.CompletedProcess[str]:
@@ -68,3 +72,15 @@ def test_plain_onnxruntime_refuses_what_draem_does_outside_the_file(
     assert ended.returncode == 1
     assert ended.stdout == ""
     assert f"this model has a {name}" in ended.stderr
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook = nbformat.read(path, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "clear the outputs"
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": tmp_path}}).execute()
+    assert any("image/png" in str(cell.get("outputs")) for cell in notebook.cells) or (
+        path.stem != "first_model"
+    )
